@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How a lease is broken.
+//!
+//! ```text
+//! break_begin   leases in the range: Granted -> Breaking, holders are signalled, attachments get
+//!               a deadline; the break goes on record, so that nothing new is granted or attached
+//!      |
+//!   (wait)      hooks.c sleeps until no attachment is left in the range
+//!      |        meanwhile: holders detach -> settle()
+//!      |                   deadline -> worker: revoke, quiesce, unpin -> settle()
+//! break_end     the break goes off the record
+//! ```
+//!
+//! A breaker that does not wait to the end (a signal, `O_NONBLOCK`) changes nothing for the holders:
+//! their deadline stands, and the worker keeps it.
+
+use crate::{
+    attachment::{
+        Batch,
+        Node,
+        Outcome, //
+    },
+    index::{
+        range_of,
+        Index,
+        Inner,
+        LeaseNode,
+        Spares, //
+    },
+    lease::{
+        Owner,
+        State, //
+    },
+    range::Range,
+    QUEUE, //
+};
+use kernel::{
+    fs::layout_lease::{
+        grace_ms,
+        now_ms,
+        Break,
+        Reason, //
+    },
+    prelude::*,
+    sync::{
+        lock::{
+            mutex::MutexBackend,
+            Guard, //
+        },
+        Arc, //
+    },
+    time::msecs_to_jiffies,
+    workqueue::{
+        impl_has_delayed_work,
+        WorkItem, //
+    },
+};
+
+/// A device that does not stop is asked again after 2^n times this, up to [`BACKOFF_MAX_MS`].
+const BACKOFF_MS: u64 = 100;
+const BACKOFF_MAX_MS: u64 = 30_000;
+
+impl Index {
+    /// Starts a break, see the top of this file.
+    ///
+    /// # Safety
+    ///
+    /// `brk` stays in place until [`Self::break_end`].
+    pub(crate) unsafe fn break_begin(this: &Arc<Self>, brk: &Break) {
+        let range = Range {
+            start: brk.start(),
+            last: brk.last(),
+        };
+        let now = now_ms();
+        let deadline = if brk.is_now() { now } else { now + grace_ms() };
+        // The holder's own change needs no notice, and a dead holder cannot let go.
+        let deadline_for = |owner: &Owner| match owner.anchor.is_current() {
+            true => (now, true),
+            false if owner.anchor.is_dead() => (now, false),
+            false => (deadline, false),
+        };
+
+        let mut inner = this.inner.lock();
+        inner.serial += 1;
+        let serial = inner.serial;
+
+        let mut pending = 0;
+        let mut doomed = inner.doomed;
+        for attached in inner.attached_in(&range) {
+            let (deadline, quiet) = deadline_for(&attached.owner);
+            attached.expire(deadline, quiet);
+            doomed = Some(hull(doomed, &range_of(&*attached)));
+            pending += 1;
+        }
+        inner.doomed = doomed;
+
+        while let Some(node) =
+            inner
+                .leases
+                .find(range.start as usize, range.last as usize, |lease| {
+                    lease.state() == State::Granted
+                })
+        {
+            let part = inner.split(node, &range);
+            let (deadline, quiet) = deadline_for(&part.owner);
+            let attached = inner.has_attached(&part.owner, &range_of(&part));
+            part.set_deadline(deadline);
+            part.set_state(part.state().broken(attached));
+            if !quiet {
+                part.owner.tell(serial, Reason::Break);
+            }
+        }
+
+        // SAFETY: It is new, and the caller keeps it in place.
+        unsafe { inner.breaks.begin(brk, pending) };
+        this.schedule(&inner);
+    }
+
+    /// Ends a break.
+    ///
+    /// # Safety
+    ///
+    /// `brk` was given to [`Self::break_begin`] of this index.
+    pub(crate) unsafe fn break_end(this: &Arc<Self>, brk: &Break) {
+        // SAFETY: By the caller it is on the list.
+        unsafe { this.inner.lock().breaks.end(brk) };
+        this.retire_if_empty();
+    }
+
+    /// Revokes, at once, what a holder has attached through an open file, and waits for it.
+    pub(crate) fn take_back<'a>(
+        this: &'a Arc<Self>,
+        owner: &Arc<Owner>,
+        range: &Range,
+    ) -> Result<Guard<'a, Inner, MutexBackend>> {
+        let mut inner = this.inner.lock();
+        while inner.has_attached(owner, range) {
+            let now = now_ms();
+            let mut doomed = inner.doomed;
+            for attached in inner.attached_in(range) {
+                if Arc::ptr_eq(&attached.owner, owner) && attached.bytes.overlaps(range) {
+                    attached.expire(now, true);
+                    doomed = Some(hull(doomed, &range_of(&*attached)));
+                }
+            }
+            inner.doomed = doomed;
+            this.schedule(&inner);
+            if this.changed.wait_interruptible(&mut inner) {
+                return Err(ERESTARTSYS);
+            }
+        }
+        Ok(inner)
+    }
+
+    /// Runs the worker when the earliest deadline has come.
+    fn schedule(self: &Arc<Self>, inner: &Inner) {
+        let Some(doomed) = inner.doomed else {
+            return;
+        };
+        let Some(first) = inner
+            .attached_in(&doomed)
+            .filter_map(|a| a.deadline())
+            .min()
+        else {
+            return;
+        };
+        let delay = first.saturating_sub(now_ms());
+        if let Some(queue) = QUEUE.lock().as_ref() {
+            queue.modify_delayed(
+                self.clone(),
+                msecs_to_jiffies(delay.try_into().unwrap_or(u32::MAX)),
+            );
+        }
+    }
+
+    /// Revokes what is overdue. Only the worker calls it, hence one at a time for each index.
+    fn revoke_overdue(self: &Arc<Self>) {
+        let mut batch = Batch::new();
+        let inner = self.inner.lock();
+        let now = now_ms();
+        if let Some(doomed) = inner.doomed {
+            for attached in inner.attached_in(&doomed) {
+                if attached.deadline().is_some_and(|deadline| deadline <= now) {
+                    batch.push(attached.into());
+                }
+            }
+        }
+        drop(inner);
+
+        batch.revoke();
+
+        let mut inner = self.inner.lock();
+        inner.serial += 1;
+        let serial = inner.serial;
+        while let Some((node, outcome)) = batch.pop() {
+            match outcome {
+                Outcome::Unpinned(file) => {
+                    if !node.is_quiet() {
+                        node.owner.tell(serial, Reason::Revoked);
+                    }
+                    inner.settle(&node);
+                    // Only queues the last put of the file.
+                    drop(file);
+                }
+                // `detach` settles it.
+                Outcome::Detaching => node.retry_at(u64::MAX),
+                Outcome::Failed(failures) => {
+                    let backoff = BACKOFF_MS << failures.min(16);
+                    pr_warn!("a device does not stop its accesses, will ask again\n");
+                    node.retry_at(now_ms() + backoff.min(BACKOFF_MAX_MS));
+                }
+            }
+        }
+        inner.forget_deadlines();
+        self.schedule(&inner);
+        drop(inner);
+        self.changed.notify_all();
+    }
+}
+
+impl Inner {
+    /// An attachment is gone: its pages are unpinned.
+    ///
+    /// Wakes the breakers who wait for it, and ends the break of leases that nothing is attached
+    /// to any more.
+    pub(crate) fn settle(&mut self, node: &Arc<Node>) {
+        if !self.attached.remove(node) {
+            return;
+        }
+        self.breaks.settle(node.start() as u64, node.last() as u64);
+        for (range, lease) in self.leases_in(&node.bytes) {
+            if lease.state() == State::Breaking && !self.has_attached(&lease.owner, &range) {
+                lease.set_state(lease.state().settled());
+            }
+        }
+    }
+
+    /// Splits a lease, so that a break takes only a part of it. If memory is short the break takes
+    /// all of it, since a breaker never fails because of a lease.
+    fn split(&mut self, node: Arc<LeaseNode>, range: &Range) -> Arc<LeaseNode> {
+        let whole = range_of(&node);
+        let rest = whole.without(range);
+        if rest == [None, None] {
+            return node;
+        }
+        let Ok(mut spares) = Spares::nowait() else {
+            return node;
+        };
+        let common = whole.common(range);
+        self.remove_lease(&node);
+        for part in [rest[0], rest[1], Some(common)].iter().flatten() {
+            self.insert_lease(&mut spares, part, node.piece());
+        }
+        let is_part =
+            |lease: &LeaseNode| range_of(lease) == common && Arc::ptr_eq(&lease.owner, &node.owner);
+        self.leases
+            .find(common.start as usize, common.last as usize, is_part)
+            .unwrap_or(node)
+    }
+
+    /// Forgets where deadlines were, once there are none.
+    fn forget_deadlines(&mut self) {
+        if let Some(doomed) = self.doomed {
+            if self.attached_in(&doomed).all(|a| a.deadline().is_none()) {
+                self.doomed = None;
+            }
+        }
+    }
+}
+
+fn hull(doomed: Option<Range>, range: &Range) -> Range {
+    doomed.map_or(*range, |doomed| doomed.hull(range))
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self> for Index { self.worker }
+}
+
+impl WorkItem for Index {
+    type Pointer = Arc<Index>;
+
+    fn run(this: Arc<Index>) {
+        this.revoke_overdue();
+    }
+}

@@ -1,0 +1,760 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Layout leases, the part that is always built in: system calls, the static
+ * key, and the way to a provider that may be a module.
+ *
+ * The provider publishes its operations under RCU. Its calls sleep, so a caller
+ * takes a module reference inside the RCU section and drops it here, after the
+ * call returned: a module that dropped its own last reference would return into
+ * text that is gone. An anchor owns one reference more, so that the module stays
+ * while a lease exists. The worker of the provider may drop that one, since
+ * destroying its workqueue waits for the worker.
+ */
+#include <linux/bug.h>
+#include <linux/capability.h>
+#include <linux/export.h>
+#include <linux/file_ref.h>
+#include <linux/filelock.h>
+#include <linux/fs.h>
+#include <linux/init.h>
+#include <linux/kmod.h>
+#include <linux/ktime.h>
+#include <linux/layout_lease.h>
+#include <linux/mutex.h>
+#include <linux/pid.h>
+#include <linux/poll.h>
+#include <linux/rcupdate.h>
+#include <linux/sched/signal.h>
+#include <linux/security.h>
+#include <linux/slab.h>
+#include <linux/sysctl.h>
+#include <linux/uaccess.h>
+#include <linux/wait_bit.h>
+
+DEFINE_STATIC_KEY_DEFERRED_FALSE(layout_lease_key, HZ);
+EXPORT_SYMBOL_GPL(layout_lease_key);
+
+static const struct layout_lease_ops __rcu *provider;
+static DEFINE_MUTEX(provider_lock);
+
+static const struct layout_lease_ops *provider_get(void)
+{
+	const struct layout_lease_ops *ops;
+
+	rcu_read_lock();
+	ops = rcu_dereference(provider);
+	if (ops && !try_module_get(ops->owner))
+		ops = NULL;
+	rcu_read_unlock();
+	return ops;
+}
+
+static void provider_put(const struct layout_lease_ops *ops)
+{
+	module_put(ops->owner);
+}
+
+/**
+ * layout_lease_register - publish the provider
+ * @ops: its operations; they stay valid until unregistered
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, or -EBUSY: there is one already.
+ */
+int layout_lease_register(const struct layout_lease_ops *ops)
+{
+	guard(mutex)(&provider_lock);
+	if (rcu_access_pointer(provider))
+		return -EBUSY;
+	rcu_assign_pointer(provider, ops);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(layout_lease_register);
+
+/**
+ * layout_lease_unregister - withdraw the provider
+ * @ops: what was registered
+ *
+ * Context: Process context, waits for an RCU grace period. For a module only
+ *	from its exit function, so that no reference is left.
+ */
+void layout_lease_unregister(const struct layout_lease_ops *ops)
+{
+	scoped_guard(mutex, &provider_lock) {
+		WARN_ON_ONCE(rcu_access_pointer(provider) != ops);
+		RCU_INIT_POINTER(provider, NULL);
+	}
+	synchronize_rcu();
+}
+EXPORT_SYMBOL_GPL(layout_lease_unregister);
+
+/**
+ * layout_lease_index_get - find the index of an inode
+ * @ops: the provider's operations
+ * @inode: the inode
+ *
+ * Return: the index with a reference, or NULL if it has none.
+ */
+void *layout_lease_index_get(const struct layout_lease_ops *ops,
+			     struct inode *inode)
+{
+	struct file_lock_context *ctx = locks_inode_context(inode);
+	void *index;
+
+	if (!ctx)
+		return NULL;
+	guard(spinlock)(&ctx->flc_lock);
+	index = ctx->flc_layout_index;
+	if (index)
+		ops->index_get(index);
+	return index;
+}
+EXPORT_SYMBOL_GPL(layout_lease_index_get);
+
+/**
+ * layout_lease_index_publish - make an index the one of its inode
+ * @ops: the provider's operations
+ * @inode: the inode
+ * @index: the index; takes over a reference on success
+ *
+ * Context: Process context, may sleep.
+ * Return: NULL on success, the present index with a reference if there is one,
+ *	or ERR_PTR(-ENOMEM).
+ */
+void *layout_lease_index_publish(const struct layout_lease_ops *ops,
+				 struct inode *inode, void *index)
+{
+	struct file_lock_context *ctx = locks_layout_context(inode);
+	void *present;
+
+	if (!ctx)
+		return ERR_PTR(-ENOMEM);
+	guard(spinlock)(&ctx->flc_lock);
+	present = ctx->flc_layout_index;
+	if (present)
+		ops->index_get(present);
+	else
+		ctx->flc_layout_index = index;
+	return present;
+}
+EXPORT_SYMBOL_GPL(layout_lease_index_publish);
+
+/**
+ * layout_lease_index_unpublish - the index of an inode has become empty
+ * @inode: the inode; its index must be published
+ *
+ * The caller owns the reference that the publication held.
+ */
+void layout_lease_index_unpublish(struct inode *inode)
+{
+	struct file_lock_context *ctx = locks_inode_context(inode);
+
+	guard(spinlock)(&ctx->flc_lock);
+	ctx->flc_layout_index = NULL;
+}
+EXPORT_SYMBOL_GPL(layout_lease_index_unpublish);
+
+/*
+ * The anchor: what the rest of the kernel sees of the leases that one open file
+ * holds, and whom to signal.
+ */
+
+/**
+ * struct layout_anchor - ties leases to an open file and a process
+ * @lease: entry in /proc/locks and in the fdinfo of the file
+ * @fown: the holder (thread group) as target of signals
+ * @ops: the provider, whose module it holds
+ * @fd: what the holder called the file when it took the lease, for si_fd
+ *
+ * The file is not owned. It is valid while the anchor is linked, because the
+ * last fput() has the provider unlink it first.
+ */
+struct layout_anchor {
+	struct file_lease lease;
+	struct fown_struct fown;
+	const struct layout_lease_ops *ops;
+	int fd;
+};
+
+static struct layout_anchor *anchor_alloc(const struct layout_lease_ops *ops,
+					  struct file *file, int fd)
+{
+	struct layout_anchor *anchor = kzalloc_obj(*anchor, GFP_KERNEL_ACCOUNT);
+
+	if (!anchor)
+		return NULL;
+	locks_init_lease(&anchor->lease);
+	anchor->lease.c.flc_flags = FL_LAYOUT;
+	anchor->lease.c.flc_file = file;
+	anchor->lease.c.flc_owner = file;
+	anchor->lease.c.flc_pid = current->tgid;
+	rwlock_init(&anchor->fown.lock);
+	anchor->fown.file = file;
+	anchor->fown.pid = get_pid(task_tgid(current));
+	anchor->fown.pid_type = PIDTYPE_TGID;
+	/* A holder that changes its uid still is told about its own lease. */
+	anchor->fown.uid = GLOBAL_ROOT_UID;
+	anchor->fown.euid = GLOBAL_ROOT_UID;
+	anchor->fd = fd;
+	anchor->ops = ops;
+	__module_get(ops->owner);
+	static_branch_deferred_inc(&layout_lease_key);
+	return anchor;
+}
+
+/**
+ * layout_anchor_free - free an anchor that is not linked
+ * @anchor: the anchor
+ *
+ * Drops a module reference of the provider, see the top of this file.
+ */
+void layout_anchor_free(struct layout_anchor *anchor)
+{
+	struct module *owner = anchor->ops->owner;
+
+	put_pid(anchor->fown.pid);
+	kfree(anchor);
+	static_branch_slow_dec_deferred(&layout_lease_key);
+	module_put(owner);
+}
+EXPORT_SYMBOL_GPL(layout_anchor_free);
+
+/**
+ * layout_anchor_link - show an anchor in /proc/locks, or change its type there
+ * @anchor: the anchor
+ * @type: F_RDLCK or F_WRLCK
+ *
+ * Context: Process context, under the index lock. The caller holds the file.
+ */
+void layout_anchor_link(struct layout_anchor *anchor, int type)
+{
+	anchor->lease.c.flc_type = type;
+	if (list_empty(&anchor->lease.c.flc_list))
+		locks_insert_layout(&anchor->lease);
+}
+EXPORT_SYMBOL_GPL(layout_anchor_link);
+
+/**
+ * layout_anchor_unlink - the open file holds no lease any more
+ * @anchor: the anchor, linked
+ *
+ * Context: Process context, under the index lock.
+ */
+void layout_anchor_unlink(struct layout_anchor *anchor)
+{
+	locks_delete_layout(&anchor->lease);
+}
+EXPORT_SYMBOL_GPL(layout_anchor_unlink);
+
+/**
+ * layout_anchor_signal - tell the holder
+ * @anchor: the anchor, linked
+ * @reason: POLL_MSG: a break begins, POLL_HUP: something was revoked
+ *
+ * Sends SIGIO or what F_SETSIG of the file says, always to the holder: neither
+ * F_SETOWN nor the release of a plain lease redirects or silences it.
+ *
+ * Context: Any that may take spinlocks, under the index lock.
+ */
+void layout_anchor_signal(struct layout_anchor *anchor, int reason)
+{
+	struct fown_struct *fown = file_f_owner(anchor->fown.file);
+
+	/* With a number, even the default one, the signal carries siginfo. */
+	anchor->fown.signum = (fown ? READ_ONCE(fown->signum) : 0) ?: SIGIO;
+	send_sigio(&anchor->fown, anchor->fd, reason);
+}
+EXPORT_SYMBOL_GPL(layout_anchor_signal);
+
+/**
+ * layout_anchor_is_current - is the current process the holder?
+ * @anchor: the anchor
+ */
+bool layout_anchor_is_current(const struct layout_anchor *anchor)
+{
+	return anchor->fown.pid == task_tgid(current);
+}
+EXPORT_SYMBOL_GPL(layout_anchor_is_current);
+
+/**
+ * layout_anchor_same_holder - do two open files have one holder?
+ * @a: an anchor
+ * @b: another anchor
+ */
+bool layout_anchor_same_holder(const struct layout_anchor *a,
+			       const struct layout_anchor *b)
+{
+	return a->fown.pid == b->fown.pid;
+}
+EXPORT_SYMBOL_GPL(layout_anchor_same_holder);
+
+/**
+ * layout_anchor_is_dead - has every thread of the holder exited?
+ * @anchor: the anchor
+ *
+ * True for a zombie that nobody has waited for.
+ */
+bool layout_anchor_is_dead(const struct layout_anchor *anchor)
+{
+	struct task_struct *task;
+
+	guard(rcu)();
+	task = pid_task(anchor->fown.pid, PIDTYPE_TGID);
+	return !task || !atomic_read(&task->signal->live);
+}
+EXPORT_SYMBOL_GPL(layout_anchor_is_dead);
+
+/**
+ * layout_anchor_file - identity of the open file
+ * @anchor: the anchor
+ *
+ * Return: the file, not to be dereferenced.
+ */
+struct file *layout_anchor_file(const struct layout_anchor *anchor)
+{
+	return anchor->lease.c.flc_file;
+}
+EXPORT_SYMBOL_GPL(layout_anchor_file);
+
+/**
+ * layout_anchor_get_file - take a reference to the open file
+ * @anchor: the anchor, linked; the caller holds the index lock
+ *
+ * Return: the file, or NULL: its last reference is gone and it will be released
+ *	as soon as the caller drops the index lock.
+ */
+struct file *layout_anchor_get_file(const struct layout_anchor *anchor)
+{
+	struct file *file = anchor->lease.c.flc_file;
+
+	return file_ref_get(&file->f_ref) ? file : NULL;
+}
+EXPORT_SYMBOL_GPL(layout_anchor_get_file);
+
+/*
+ * fs.layout-lease-break-time: seconds that a holder has to let go. 0: revoke at
+ * once. -1: fs.lease-break-time, whose values <= 0, which mean for ever there,
+ * count as its default, because a layout change never waits for ever.
+ */
+#define DEFAULT_BREAK_TIME 45
+
+static int layout_lease_break_time = -1;
+
+/* fs.layout-lease-max: leases that one open file may hold. */
+static int layout_lease_max = 8192;
+
+/**
+ * layout_lease_limit - how many leases may an open file hold?
+ */
+unsigned int layout_lease_limit(void)
+{
+	return READ_ONCE(layout_lease_max);
+}
+EXPORT_SYMBOL_GPL(layout_lease_limit);
+
+/**
+ * layout_lease_now_ms - the clock of deadlines
+ *
+ * Return: milliseconds since boot, not counting suspend.
+ */
+u64 layout_lease_now_ms(void)
+{
+	return ktime_to_ms(ktime_get());
+}
+EXPORT_SYMBOL_GPL(layout_lease_now_ms);
+
+/**
+ * layout_lease_grace_ms - how long may a holder take to let go?
+ *
+ * Return: milliseconds.
+ */
+u64 layout_lease_grace_ms(void)
+{
+	int seconds = READ_ONCE(layout_lease_break_time);
+
+	if (seconds < 0) {
+		seconds = locks_lease_break_time();
+		if (seconds <= 0)
+			seconds = DEFAULT_BREAK_TIME;
+	}
+	return (u64)seconds * MSEC_PER_SEC;
+}
+EXPORT_SYMBOL_GPL(layout_lease_grace_ms);
+
+#ifdef CONFIG_SYSCTL
+static const struct ctl_table layout_lease_sysctls[] = {
+	{
+		.procname	= "layout-lease-break-time",
+		.data		= &layout_lease_break_time,
+		.maxlen		= sizeof(int),
+		.mode		= 0644,
+		.proc_handler	= proc_dointvec_minmax,
+		.extra1		= SYSCTL_NEG_ONE,
+		.extra2		= SYSCTL_INT_MAX,
+	},
+	{
+		.procname	= "layout-lease-max",
+		.data		= &layout_lease_max,
+		.maxlen		= sizeof(int),
+		.mode		= 0644,
+		.proc_handler	= proc_dointvec_minmax,
+		.extra1		= SYSCTL_ZERO,
+		.extra2		= SYSCTL_INT_MAX,
+	},
+};
+
+static int __init layout_lease_sysctl_init(void)
+{
+	register_sysctl_init("fs", layout_lease_sysctls);
+	return 0;
+}
+fs_initcall(layout_lease_sysctl_init);
+#endif
+
+/*
+ * System calls
+ */
+
+/* Of the F_SETLAYOUT that comes first, and only that: load the provider. */
+static const struct layout_lease_ops *provider_get_or_load(void)
+{
+	const struct layout_lease_ops *ops = provider_get();
+
+	if (!ops && !request_module("layout_lease"))
+		ops = provider_get();
+	return ops;
+}
+
+/* A lease that nobody would break is not granted. */
+static bool layout_is_stable(struct inode *inode)
+{
+	const struct super_operations *sop = inode->i_sb->s_op;
+
+	return IS_DAX(inode) && sop->layout_stable && sop->layout_stable(inode);
+}
+
+static int set_lease(unsigned int fd, struct file *file,
+		     const struct layout_lease *arg)
+{
+	struct inode *inode = file_inode(file);
+	vfsuid_t vfsuid = i_uid_into_vfsuid(file_mnt_idmap(file), inode);
+	const struct layout_lease_ops *ops;
+	struct layout_anchor *anchor;
+	int error;
+
+	if (!vfsuid_eq_kuid(vfsuid, current_fsuid()) && !capable(CAP_LEASE))
+		return -EACCES;
+	if (arg->type == F_WRLCK && !(file->f_mode & FMODE_WRITE))
+		return -EACCES;
+	error = security_file_lock(file, arg->type);
+	if (error)
+		return error;
+	if (!locks_leases_enabled())
+		return -EINVAL;
+	if (!layout_is_stable(inode))
+		return -EOPNOTSUPP;
+
+	ops = provider_get_or_load();
+	if (!ops)
+		return -EOPNOTSUPP;
+	anchor = anchor_alloc(ops, file, fd);
+	error = anchor ? ops->set(ops, file, anchor, arg) : -ENOMEM;
+	provider_put(ops);
+	return error;
+}
+
+static int unset_lease(struct file *file, const struct layout_lease *arg)
+{
+	const struct layout_lease_ops *ops = provider_get();
+	void *index;
+	int error = 0;
+
+	if (!ops)
+		return 0;
+	index = layout_lease_index_get(ops, file_inode(file));
+	if (index) {
+		error = ops->unset(index, file, arg);
+		ops->index_put(index);
+	}
+	provider_put(ops);
+	return error;
+}
+
+/* Take the range from all holders, without a grace period. */
+static int seize(struct file *file, const struct layout_lease *arg)
+{
+	loff_t last = arg->len ? arg->start + arg->len - 1 : LLONG_MAX;
+	struct layout_break brk;
+	int error;
+
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	error = layout_break_begin(&brk, file_inode(file), arg->start, last,
+				   LAYOUT_BREAK_NOW);
+	if (!error)
+		layout_break_end(&brk);
+	return error;
+}
+
+/* Check what does not need a lease, an inode or the provider. */
+static int check_arg(struct file *file, const struct layout_lease *arg)
+{
+	u64 end;
+
+	if (!S_ISREG(file_inode(file)->i_mode))
+		return -EINVAL;
+	if (arg->start > LLONG_MAX ||
+	    check_add_overflow(arg->start, arg->len, &end) ||
+	    end > (u64)LLONG_MAX + 1)
+		return -EINVAL;
+	return 0;
+}
+
+static int do_setlayout(unsigned int fd, struct file *file,
+			const struct layout_lease *arg)
+{
+	int error = check_arg(file, arg);
+
+	if (error)
+		return error;
+	switch (arg->type) {
+	case F_RDLCK:
+	case F_WRLCK:
+		if (arg->flags)
+			return -EINVAL;
+		return set_lease(fd, file, arg);
+	case F_UNLCK:
+		switch (arg->flags) {
+		case 0:
+		case LAYOUT_LEASE_REVOKE:
+			return unset_lease(file, arg);
+		case LAYOUT_LEASE_SEIZE:
+			return seize(file, arg);
+		}
+	}
+	return -EINVAL;
+}
+
+static int copy_arg(struct layout_lease *arg, struct layout_lease __user *uarg)
+{
+	u32 size;
+	int error;
+
+	BUILD_BUG_ON(sizeof(*arg) != LAYOUT_LEASE_SIZE_VER0);
+	if (get_user(size, &uarg->size))
+		return -EFAULT;
+	if (size < LAYOUT_LEASE_SIZE_VER0)
+		return -EINVAL;
+	if (size > PAGE_SIZE)
+		return -E2BIG;
+	error = copy_struct_from_user(arg, sizeof(*arg), uarg, size);
+	arg->size = size;
+	return error;
+}
+
+/* F_SETLAYOUT */
+int fcntl_setlayout(unsigned int fd, struct file *file,
+		    struct layout_lease __user *uarg)
+{
+	struct layout_lease arg;
+	int error = copy_arg(&arg, uarg);
+
+	return error ?: do_setlayout(fd, file, &arg);
+}
+
+/* F_SETLEASE with F_LAYOUT | type: the whole file */
+int fcntl_setlease_layout(unsigned int fd, struct file *file, int type)
+{
+	struct layout_lease arg = { .size = sizeof(arg), .type = type };
+
+	if (type != arg.type)
+		return -EINVAL;
+	return do_setlayout(fd, file, &arg);
+}
+
+/* F_GETLAYOUT */
+int fcntl_getlayout(struct file *file, struct layout_lease __user *uarg)
+{
+	const struct layout_lease_ops *ops;
+	struct layout_lease arg;
+	void *index;
+	int error;
+
+	error = copy_arg(&arg, uarg);
+	if (error)
+		return error;
+	if (arg.flags)
+		return -EINVAL;
+	error = check_arg(file, &arg);
+	if (error)
+		return error;
+
+	arg.type = F_UNLCK;
+	arg.state = LAYOUT_LEASE_NONE;
+	arg.remaining_ms = 0;
+	ops = provider_get();
+	if (ops) {
+		index = layout_lease_index_get(ops, file_inode(file));
+		if (index) {
+			ops->get(index, file, &arg);
+			ops->index_put(index);
+		}
+		provider_put(ops);
+	}
+	return copy_struct_to_user(uarg, arg.size, &arg, sizeof(arg), NULL);
+}
+
+/* The last reference of an open file that has an anchor is gone. */
+void layout_lease_release(struct file *file)
+{
+	const struct layout_lease_ops *ops = provider_get();
+	void *index;
+
+	/* The anchor holds the module. */
+	if (WARN_ON_ONCE(!ops))
+		return;
+	index = layout_lease_index_get(ops, file_inode(file));
+	if (!WARN_ON_ONCE(!index)) {
+		ops->release(index, file);
+		ops->index_put(index);
+	}
+	provider_put(ops);
+}
+
+/*
+ * Breakers
+ */
+
+/* The unit of DAX mappings, hence of what an attachment pins. */
+#define BREAK_ALIGN (IS_ENABLED(CONFIG_FS_DAX_PMD) ? (u64)PMD_SIZE : PAGE_SIZE)
+
+int __layout_break_begin(struct layout_break *brk, struct inode *inode,
+			 loff_t start, loff_t last, unsigned int flags,
+			 void (*wait)(struct inode *inode))
+{
+	const struct layout_lease_ops *ops = provider_get();
+	int error = 0;
+
+	if (!ops)
+		return 0;
+	brk->index = layout_lease_index_get(ops, inode);
+	if (!brk->index) {
+		provider_put(ops);
+		return 0;
+	}
+	brk->start = round_down((u64)start, BREAK_ALIGN);
+	brk->last = (u64)last | (BREAK_ALIGN - 1);
+	brk->flags = flags;
+	ops->break_begin(brk);
+
+	if (READ_ONCE(brk->pending)) {
+		if (flags & LAYOUT_BREAK_NONBLOCK)
+			error = -EWOULDBLOCK;
+		else
+			error = ___wait_var_event(&brk->pending,
+						  !READ_ONCE(brk->pending),
+						  TASK_INTERRUPTIBLE, 0, 0,
+						  wait ? wait(inode) : schedule());
+	}
+	if (error) {
+		ops->break_end(brk);
+		brk->index = NULL;
+		provider_put(ops);
+	}
+	/* Else layout_break_end() drops the module reference. */
+	return error;
+}
+EXPORT_SYMBOL_GPL(__layout_break_begin);
+
+void __layout_break_end(struct layout_break *brk)
+{
+	const struct layout_lease_ops *ops;
+
+	scoped_guard(rcu)
+		ops = rcu_dereference(provider);
+	/* brk owns a module reference, so the provider is still there. */
+	ops->break_end(brk);
+	brk->index = NULL;
+	provider_put(ops);
+}
+EXPORT_SYMBOL_GPL(__layout_break_end);
+
+/**
+ * layout_break_settled - nothing that overlaps a break is attached any more
+ * @brk: the break, with pending == 0
+ *
+ * Context: Process context, under the index lock, which keeps @brk in place.
+ */
+void layout_break_settled(struct layout_break *brk)
+{
+	wake_up_var(&brk->pending);
+}
+EXPORT_SYMBOL_GPL(layout_break_settled);
+
+/*
+ * Consumers
+ */
+
+/**
+ * layout_lease_attach - tie pages about to be pinned to a lease
+ * @file: the file that the pages are mapped from
+ * @start: first byte of the file
+ * @last: last byte of the file, inclusive
+ * @ops: how to take them back
+ * @data: for @ops
+ *
+ * Call it before the pages are pinned. @ops may be called from now on. The
+ * attachment keeps the open file of the lease, hence inode and mount.
+ *
+ * Context: Process context of the holder, may sleep; mmap_lock may be held.
+ * Return: the attachment, or an ERR_PTR():
+ *	-EOPNOTSUPP: this process holds no lease on the file, or the blocks of
+ *	the file may move without notice;
+ *	-EPERM: it holds some, but they do not cover the range;
+ *	-EAGAIN: a break is under way there;
+ *	-ENOMEM.
+ */
+struct layout_attachment *
+layout_lease_attach(struct file *file, u64 start, u64 last,
+		    const struct layout_consumer_ops *ops, void *data)
+{
+	struct layout_attachment *attachment = ERR_PTR(-EOPNOTSUPP);
+	struct inode *inode = file_inode(file);
+	const struct layout_lease_ops *lease_ops;
+	void *index;
+
+	if (!layout_leases_exist() || !layout_is_stable(inode))
+		return attachment;
+	lease_ops = provider_get();
+	if (!lease_ops)
+		return attachment;
+	index = layout_lease_index_get(lease_ops, inode);
+	if (index) {
+		attachment = lease_ops->attach(index, start, last, BREAK_ALIGN,
+					       ops, data);
+		lease_ops->index_put(index);
+	}
+	provider_put(lease_ops);
+	return attachment;
+}
+EXPORT_SYMBOL_GPL(layout_lease_attach);
+
+/**
+ * layout_lease_detach - the pages are unpinned, forget the attachment
+ * @attachment: what layout_lease_attach() returned
+ *
+ * Waits for a call into the consumer; none is made after it returned.
+ *
+ * Context: Process context, may sleep.
+ */
+void layout_lease_detach(struct layout_attachment *attachment)
+{
+	const struct layout_lease_ops *ops = provider_get();
+
+	/* The attachment holds the module through its anchor. */
+	if (WARN_ON_ONCE(!ops))
+		return;
+	ops->detach(attachment);
+	provider_put(ops);
+}
+EXPORT_SYMBOL_GPL(layout_lease_detach);

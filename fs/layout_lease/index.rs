@@ -1,0 +1,502 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The leases of one inode: grant, release, attach, detach.
+//!
+//! How a lease is broken is in `breaker.rs`.
+
+use crate::{
+    attachment::{
+        Attached,
+        Node, //
+    },
+    lease::{
+        Kind,
+        Lease,
+        Owner,
+        State, //
+    },
+    range::Range, //
+};
+use core::mem::MaybeUninit;
+use kernel::{
+    alloc::Flags,
+    fs::{
+        layout_lease::{
+            self,
+            Argument,
+            BreakList,
+            ConsumerRef,
+            FileId,
+            Home,
+            Retired,
+            LAYOUT_LEASE_REVOKE, //
+        },
+        File, //
+    },
+    interval_tree::{
+        IntervalNode,
+        IntervalTree, //
+    },
+    new_condvar,
+    new_mutex, //
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
+    sync::{
+        aref::ARef,
+        Arc,
+        ArcBorrow,
+        CondVar,
+        Mutex,
+        UniqueArc, //
+    },
+    workqueue::{
+        self,
+        DelayedWork, //
+    },
+};
+
+/// A lease in the index, where its range is.
+pub(crate) type LeaseNode = IntervalNode<Lease>;
+
+/// Leases, attachments and breaks of one inode.
+///
+/// Published while it holds a lease or a break, then retired; whoever finds a retired one looks
+/// again.
+///
+/// # Locks
+///
+/// `inner` is the index lock. Order: i_rwsem, mmap_lock, pagefault protection of the superblock,
+/// invalidate_lock, index lock, then `Attached::claim`, or file_rwsem and flc_lock. Under it nothing
+/// copies to or from user space, allocates with reclaim, calls a consumer or puts a file. Two index
+/// locks are never held at once.
+#[pin_data]
+pub(crate) struct Index {
+    pub(crate) home: Home,
+    #[pin]
+    pub(crate) inner: Mutex<Inner>,
+    /// An attachment is gone.
+    #[pin]
+    pub(crate) changed: CondVar,
+    /// Revokes what is overdue, see `breaker.rs`.
+    #[pin]
+    pub(crate) worker: DelayedWork<Index>,
+}
+
+/// What the index lock protects.
+pub(crate) struct Inner {
+    pub(crate) retired: bool,
+    /// One for each open file that holds leases.
+    owners: RBTree<FileId, Arc<Owner>>,
+    pub(crate) leases: IntervalTree<Lease>,
+    pub(crate) attached: IntervalTree<Attached>,
+    pub(crate) breaks: BreakList,
+    /// Where attachments have deadlines.
+    pub(crate) doomed: Option<Range>,
+    /// Of breaks and revocations, so that a holder is told once of each.
+    pub(crate) serial: u64,
+}
+
+impl Index {
+    pub(crate) fn new(home: Home) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                home,
+                inner <- new_mutex!(
+                    Inner {
+                        retired: false,
+                        owners: RBTree::new(),
+                        leases: IntervalTree::new(),
+                        attached: IntervalTree::new(),
+                        breaks: BreakList::new(),
+                        doomed: None,
+                        serial: 0,
+                    },
+                    "layout_lease::Index"
+                ),
+                changed <- new_condvar!("layout_lease::Index::changed"),
+                worker <- workqueue::new_delayed_work!("layout_lease::Index::worker"),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// Grants a lease, or changes its kind, atomically.
+    pub(crate) fn grant(
+        this: &Arc<Self>,
+        fresh: &Arc<Owner>,
+        arg: &Argument,
+    ) -> Result<Result, Retired> {
+        let range = Range::from_argument(arg);
+        let kind = Kind::from_type(arg.type_);
+        loop {
+            let (Ok(mut spares), Ok(entry)) = (
+                Spares::new(),
+                RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT),
+            ) else {
+                return Ok(Err(ENOMEM));
+            };
+            let mut inner = this.inner.lock();
+            if inner.retired {
+                return Err(Retired);
+            }
+
+            let present = inner.owners.get(&fresh.anchor.file_id()).cloned();
+            if let Some(owner) = &present {
+                // One open file has one holder (invariant I4), as long as that one lives.
+                if !owner.anchor.is_current() && !owner.anchor.is_dead() {
+                    return Ok(Err(EBUSY));
+                }
+            }
+            if let Some(dead) = inner.find_dead(present.as_ref(), &range) {
+                drop(inner);
+                match Self::take_back(this, &dead, &Range::ALL) {
+                    Ok(mut inner) => inner.forget_owner(&dead),
+                    Err(error) => return Ok(Err(error)),
+                }
+                continue;
+            }
+
+            let owner = present.clone().unwrap_or_else(|| fresh.clone());
+            let result = inner.check_grant(&owner, &range, kind);
+            if result.is_ok() {
+                if present.is_none() {
+                    let entry = entry.into_node(owner.anchor.file_id(), owner.clone());
+                    inner.owners.insert(entry);
+                }
+                owner.link(kind);
+                inner.carve(&range, &mut spares, |lease| {
+                    Arc::ptr_eq(&lease.owner, &owner)
+                });
+                inner.insert_lease(
+                    &mut spares,
+                    &range,
+                    Lease::new(owner, kind, State::Granted, 0),
+                );
+            }
+            drop(inner);
+            this.retire_if_empty();
+            return Ok(result);
+        }
+    }
+
+    /// `F_UNLCK`.
+    pub(crate) fn unlock(this: &Arc<Self>, file: FileId, arg: &Argument) -> Result {
+        let range = Range::from_argument(arg);
+        let mut spares = Spares::new()?;
+        let mut inner = this.inner.lock();
+        let Some(owner) = inner.owners.get(&file).cloned() else {
+            return Ok(());
+        };
+        if !owner.anchor.is_current() && !owner.anchor.is_dead() {
+            return Err(EBUSY);
+        }
+        if inner.has_attached(&owner, &range) {
+            if arg.flags & LAYOUT_LEASE_REVOKE == 0 {
+                return Err(EBUSY);
+            }
+            drop(inner);
+            inner = Self::take_back(this, &owner, &range)?;
+        }
+        inner.carve(&range, &mut spares, |lease| {
+            Arc::ptr_eq(&lease.owner, &owner)
+        });
+        if owner.leases() == 0 {
+            inner.forget_owner(&owner);
+        }
+        drop(inner);
+        this.retire_if_empty();
+        Ok(())
+    }
+
+    /// `F_GETLAYOUT`: the first lease of an open file in a range.
+    pub(crate) fn query(&self, file: FileId, arg: &mut Argument) {
+        let range = Range::from_argument(arg);
+        let inner = self.inner.lock();
+        let Some(owner) = inner.owners.get(&file) else {
+            return;
+        };
+        let mut leases = inner.leases_in(&range);
+        let Some((range, lease)) = leases.find(|(_, lease)| Arc::ptr_eq(&lease.owner, owner))
+        else {
+            return;
+        };
+        arg.type_ = lease.kind.to_type();
+        arg.state = lease.state() as u16;
+        arg.start = range.start;
+        arg.len = range.argument_len();
+        if lease.state() == State::Breaking {
+            let left = lease.deadline().saturating_sub(layout_lease::now_ms());
+            arg.remaining_ms = left.try_into().unwrap_or(u32::MAX);
+        }
+    }
+
+    /// The last reference of an open file is gone, hence nothing is attached through it.
+    pub(crate) fn release(this: &Arc<Self>, file: FileId) {
+        let mut inner = this.inner.lock();
+        if let Some(owner) = inner.owners.get(&file).cloned() {
+            inner.forget_owner(&owner);
+        }
+        drop(inner);
+        this.retire_if_empty();
+    }
+
+    /// Attaches memory to the leases of the current process that cover `bytes`.
+    pub(crate) fn attach(
+        this: &Arc<Self>,
+        bytes: Range,
+        unit: u64,
+        consumer: ConsumerRef,
+    ) -> Result<Arc<Node>> {
+        let pinned = bytes.round_out(unit);
+        let memory = UniqueArc::<Node>::new_uninit(GFP_KERNEL_ACCOUNT)?;
+        let mut inner = this.inner.lock();
+        let (owner, file) = inner.cover(&bytes)?;
+        // A lease may have been granted beside a break that meets the same DAX mapping.
+        if inner.breaks.overlaps(pinned.start, pinned.last) {
+            drop(inner);
+            drop(file);
+            return Err(EAGAIN);
+        }
+        let attached = Attached::new(this.clone(), owner, bytes, consumer, file);
+        let node = memory.pin_init_with(IntervalNode::pin_init::<Error>(
+            pinned.start as usize,
+            pinned.last as usize,
+            attached,
+        ))?;
+        let node: Arc<Node> = node.into();
+        // A new node is in no tree.
+        let _ = inner.attached.insert(node.clone());
+        Ok(node)
+    }
+
+    /// The consumer has unpinned the pages.
+    pub(crate) fn detach(node: Arc<Node>) {
+        // From here on the consumer is not called.
+        let file = node.detach();
+        let index = node.index.clone();
+        index.inner.lock().settle(&node);
+        index.changed.notify_all();
+        // Unpinned first, then put: this may evict an inode, which waits for its pages.
+        drop(file);
+    }
+
+    /// Withdraws an index that holds nothing any more.
+    pub(crate) fn retire_if_empty(self: &Arc<Self>) {
+        let mut inner = self.inner.lock();
+        if inner.retired || !inner.owners.is_empty() || !inner.breaks.is_empty() {
+            return;
+        }
+        inner.retired = true;
+        // SAFETY: It was published before anybody could find it, and `retired` says that this is
+        // done once.
+        unsafe { layout_lease::retire(self.home, self.as_arc_borrow()) };
+        drop(inner);
+        // What the queue owns would keep the module until the deadline.
+        drop(workqueue::cancel_delayed(self));
+    }
+}
+
+impl Inner {
+    /// The leases that overlap a range.
+    pub(crate) fn leases_in(
+        &self,
+        range: &Range,
+    ) -> impl Iterator<Item = (Range, ArcBorrow<'_, LeaseNode>)> {
+        self.leases
+            .overlapping(range.start as usize, range.last as usize)
+            .map(|lease| (range_of(&*lease), lease))
+    }
+
+    /// The attachments that breaks of a range meet.
+    pub(crate) fn attached_in(&self, range: &Range) -> impl Iterator<Item = ArcBorrow<'_, Node>> {
+        self.attached
+            .overlapping(range.start as usize, range.last as usize)
+    }
+
+    /// Has a holder attached any byte of a range through an open file?
+    pub(crate) fn has_attached(&self, owner: &Arc<Owner>, range: &Range) -> bool {
+        self.attached_in(range)
+            .any(|a| Arc::ptr_eq(&a.owner, owner) && a.bytes.overlaps(range))
+    }
+
+    /// A holder that is dead and in the way of a lease: through the same open file, or in `range`.
+    fn find_dead(&self, present: Option<&Arc<Owner>>, range: &Range) -> Option<Arc<Owner>> {
+        if let Some(owner) = present.filter(|owner| owner.anchor.is_dead()) {
+            return Some(owner.clone());
+        }
+        self.leases_in(range)
+            .find(|(_, lease)| lease.owner.anchor.is_dead())
+            .map(|(_, lease)| lease.owner.clone())
+    }
+
+    /// May `owner` get or change a lease on `range`?
+    fn check_grant(&self, owner: &Arc<Owner>, range: &Range, kind: Kind) -> Result {
+        if owner.leases() >= layout_lease::limit().into() {
+            return Err(ENOLCK);
+        }
+        if self.breaks.overlaps(range.start, range.last) {
+            return Err(EAGAIN);
+        }
+        for (_, lease) in self.leases_in(range) {
+            let refused = if lease.owner.anchor.same_holder(&owner.anchor) {
+                // The broken part never becomes usable again.
+                lease.state() == State::Breaking
+            } else {
+                lease.state().is_live() && kind.conflicts(lease.kind)
+            };
+            if refused {
+                return Err(EAGAIN);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds leases of the current process that cover a range, through one open file.
+    fn cover(&self, range: &Range) -> Result<(Arc<Owner>, ARef<File>)> {
+        let mut error = EPERM;
+        for (_, first) in self.leases_in(&Range {
+            last: range.start,
+            ..*range
+        }) {
+            let owner = &first.owner;
+            if !owner.anchor.is_current() {
+                continue;
+            }
+            match self.covers(owner, range) {
+                Some(State::Granted) => {
+                    // SAFETY: An owner in the index is linked, and we hold the index lock.
+                    if let Some(file) = unsafe { owner.anchor.get_file() } {
+                        return Ok((owner.clone(), file));
+                    }
+                }
+                Some(State::Breaking) => error = EAGAIN,
+                _ => {}
+            }
+        }
+        if error == EPERM && !self.current_holds_any() {
+            return Err(EOPNOTSUPP);
+        }
+        Err(error)
+    }
+
+    /// Do live leases of an open file cover a range without a gap? If so, in which state?
+    fn covers(&self, owner: &Arc<Owner>, range: &Range) -> Option<State> {
+        let mut state = State::Granted;
+        let mut next = range.start;
+        for (part, lease) in self.leases_in(range) {
+            if !Arc::ptr_eq(&lease.owner, owner) || !lease.state().is_live() {
+                continue;
+            }
+            if part.start > next {
+                return None;
+            }
+            if lease.state() == State::Breaking {
+                state = State::Breaking;
+            }
+            if part.last >= range.last {
+                return Some(state);
+            }
+            next = part.last + 1;
+        }
+        None
+    }
+
+    /// Does the current process hold any lease on this inode?
+    fn current_holds_any(&self) -> bool {
+        self.leases_in(&Range::ALL)
+            .any(|(_, lease)| lease.state().is_live() && lease.owner.anchor.is_current())
+    }
+
+    /// Puts a lease into the index.
+    pub(crate) fn insert_lease(
+        &mut self,
+        spares: &mut Spares,
+        range: &Range,
+        lease: Lease,
+    ) -> bool {
+        let Some(memory) = spares.take() else {
+            return false;
+        };
+        lease.owner.add_lease();
+        let node = memory.write(IntervalNode::new(
+            range.start as usize,
+            range.last as usize,
+            lease,
+        ));
+        // A new node is in no tree.
+        self.leases.insert(node.into()).is_ok()
+    }
+
+    /// Takes a lease out of the index.
+    pub(crate) fn remove_lease(&mut self, node: &Arc<LeaseNode>) {
+        if self.leases.remove(node) {
+            node.owner.remove_lease();
+        }
+    }
+
+    /// Takes `range` out of the leases that fit. Leases of one open file never overlap, so that
+    /// two spares are enough for what remains of them.
+    fn carve(&mut self, range: &Range, spares: &mut Spares, wanted: impl Fn(&Lease) -> bool) {
+        while let Some(node) =
+            self.leases
+                .find(range.start as usize, range.last as usize, |lease| {
+                    wanted(lease)
+                })
+        {
+            self.remove_lease(&node);
+            for rest in range_of(&node).without(range).iter().flatten() {
+                self.insert_lease(spares, rest, node.piece());
+            }
+        }
+    }
+
+    /// An open file holds no leases any more.
+    fn forget_owner(&mut self, owner: &Arc<Owner>) {
+        while let Some(node) = self
+            .leases
+            .find(0, usize::MAX, |lease| Arc::ptr_eq(&lease.owner, owner))
+        {
+            self.remove_lease(&node);
+        }
+        self.owners.remove(&owner.anchor.file_id());
+        owner.unlink();
+    }
+}
+
+/// The range of a lease or of an attachment.
+pub(crate) fn range_of<T>(node: &IntervalNode<T>) -> Range {
+    Range {
+        start: node.start() as u64,
+        last: node.last() as u64,
+    }
+}
+
+/// Memory for leases, taken before the index lock: for a new one, and for what remains of the first
+/// and of the last one that it replaces.
+pub(crate) struct Spares([Option<UniqueArc<MaybeUninit<LeaseNode>>>; 3]);
+
+impl Spares {
+    fn new() -> Result<Self> {
+        Self::with(GFP_KERNEL_ACCOUNT)
+    }
+
+    /// Under the index lock.
+    pub(crate) fn nowait() -> Result<Self> {
+        Self::with(GFP_NOWAIT)
+    }
+
+    fn with(flags: Flags) -> Result<Self> {
+        Ok(Self([
+            Some(UniqueArc::new_uninit(flags)?),
+            Some(UniqueArc::new_uninit(flags)?),
+            Some(UniqueArc::new_uninit(flags)?),
+        ]))
+    }
+
+    fn take(&mut self) -> Option<UniqueArc<MaybeUninit<LeaseNode>>> {
+        self.0.iter_mut().find_map(Option::take)
+    }
+}

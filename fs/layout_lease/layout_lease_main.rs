@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Layout leases: the provider.
+//!
+//! A process that holds a layout lease on a range of a DAX file may keep the blocks of that range
+//! pinned, for example in an RDMA memory region. Whoever changes the layout of the file breaks the
+//! lease: the holder is signalled, and what it does not give up in time is revoked. Nothing waits
+//! for ever, and nothing touches a block that the file no longer owns.
+//!
+//! * `lease.rs`: what a lease is, and its life;
+//! * `attachment.rs`: memory that is attached to leases, and how it is taken back;
+//! * `index.rs`: grant, release, attach and detach; **locks are described there**;
+//! * `breaker.rs`: **how a lease is broken**;
+//! * `hooks.c`, built in: system calls, signals, and the sleep of the breaker.
+//!
+//! See `Documentation/filesystems/layout-leases.rst`.
+
+use kernel::{
+    fs::layout_lease::{
+        Anchor,
+        Argument,
+        Break,
+        ConsumerRef,
+        FileId,
+        Home,
+        Provider,
+        Registration,
+        Retired, //
+    },
+    prelude::*,
+    sync::{
+        global_lock,
+        Arc,
+        ArcBorrow, //
+    },
+    workqueue::OwnedQueue, //
+};
+
+mod attachment;
+mod breaker;
+mod index;
+mod lease;
+mod range;
+
+use index::Index;
+
+module! {
+    type: LayoutLease,
+    name: "layout_lease",
+    authors: ["The layout lease developers"],
+    description: "Recallable pins of the blocks of DAX files",
+    license: "GPL",
+}
+
+global_lock! {
+    // SAFETY: Initialised in the module initialiser, before the provider is registered.
+    unsafe(uninit) static QUEUE: Mutex<Option<OwnedQueue>> = None;
+}
+
+struct LayoutLease {
+    registration: Option<Registration<Index>>,
+}
+
+impl kernel::Module for LayoutLease {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: Called once, before anything else.
+        unsafe { QUEUE.init() };
+        *QUEUE.lock() = Some(OwnedQueue::new_unbound(c"layout_lease")?);
+        Ok(Self {
+            registration: Some(Registration::new(module)?),
+        })
+    }
+}
+
+impl Drop for LayoutLease {
+    fn drop(&mut self) {
+        // First nobody finds the provider any more. No lease is left, hence no delayed work; then
+        // the worker that dropped the last one is waited for.
+        self.registration = None;
+        let queue = QUEUE.lock().take();
+        drop(queue);
+    }
+}
+
+impl Provider for Index {
+    type Owner = Arc<lease::Owner>;
+    type Attachment = Arc<attachment::Node>;
+
+    fn new(home: Home) -> Result<Arc<Self>> {
+        Index::new(home)
+    }
+
+    fn owner(anchor: Anchor) -> Result<Self::Owner> {
+        lease::Owner::new(anchor)
+    }
+
+    fn set(
+        this: ArcBorrow<'_, Self>,
+        owner: &Self::Owner,
+        arg: &Argument,
+    ) -> Result<Result, Retired> {
+        Index::grant(&this.into(), owner, arg)
+    }
+
+    fn unset(this: ArcBorrow<'_, Self>, file: FileId, arg: &Argument) -> Result {
+        Index::unlock(&this.into(), file, arg)
+    }
+
+    fn get(this: ArcBorrow<'_, Self>, file: FileId, arg: &mut Argument) {
+        this.query(file, arg);
+    }
+
+    fn release(this: ArcBorrow<'_, Self>, file: FileId) {
+        Index::release(&this.into(), file);
+    }
+
+    unsafe fn break_begin(this: ArcBorrow<'_, Self>, brk: &Break) {
+        // SAFETY: By the caller.
+        unsafe { Index::break_begin(&this.into(), brk) };
+    }
+
+    unsafe fn break_end(this: ArcBorrow<'_, Self>, brk: &Break) {
+        // SAFETY: By the caller.
+        unsafe { Index::break_end(&this.into(), brk) };
+    }
+
+    fn attach(
+        this: ArcBorrow<'_, Self>,
+        start: u64,
+        last: u64,
+        unit: u64,
+        consumer: ConsumerRef,
+    ) -> Result<Self::Attachment> {
+        Index::attach(&this.into(), range::Range { start, last }, unit, consumer)
+    }
+
+    fn detach(attachment: Self::Attachment) {
+        Index::detach(attachment);
+    }
+}

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Leases and who holds them.
+
+use kernel::{
+    fs::layout_lease::{
+        kind,
+        Anchor,
+        Reason,
+        LAYOUT_LEASE_BREAKING,
+        LAYOUT_LEASE_GRANTED,
+        LAYOUT_LEASE_REVOKED, //
+    },
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            AtomicFlag,
+            Relaxed, //
+        },
+        Arc, //
+    },
+};
+
+/// What a lease allows to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Any number of processes, each of which may write.
+    Shared,
+    /// No other process.
+    Exclusive,
+}
+
+impl Kind {
+    /// From the type of a system call, which `hooks.c` has checked.
+    pub(crate) fn from_type(type_: u16) -> Self {
+        if type_ == kind::F_WRLCK {
+            Kind::Exclusive
+        } else {
+            Kind::Shared
+        }
+    }
+
+    pub(crate) fn to_type(self) -> u16 {
+        match self {
+            Kind::Shared => kind::F_RDLCK,
+            Kind::Exclusive => kind::F_WRLCK,
+        }
+    }
+
+    /// Do leases of two processes on one range exclude each other?
+    pub(crate) fn conflicts(self, other: Kind) -> bool {
+        self == Kind::Exclusive || other == Kind::Exclusive
+    }
+}
+
+/// The life of a lease. It never goes back; a holder asks anew.
+///
+/// ```text
+/// Granted --break--> Breaking --nothing attached any more--> Revoked --holder, close--> (gone)
+///    |                                                          ^
+///    +----------------- break, nothing attached ----------------+
+/// ```
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Memory may be attached.
+    Granted = LAYOUT_LEASE_GRANTED,
+    /// A break is under way: nothing new is attached, and what is attached has a deadline.
+    Breaking = LAYOUT_LEASE_BREAKING,
+    /// Taken back. Stays on record so that the holder can see it.
+    Revoked = LAYOUT_LEASE_REVOKED,
+}
+
+impl State {
+    /// What becomes of a lease when somebody breaks it, with or without attached memory.
+    pub(crate) fn broken(self, attached: bool) -> State {
+        match (self, attached) {
+            (State::Revoked, _) | (_, false) => State::Revoked,
+            (_, true) => State::Breaking,
+        }
+    }
+
+    /// What becomes of a lease when the last attached memory is gone.
+    pub(crate) fn settled(self) -> State {
+        match self {
+            State::Granted => State::Granted,
+            State::Breaking | State::Revoked => State::Revoked,
+        }
+    }
+
+    /// Does the lease still stand in the way of others?
+    pub(crate) fn is_live(self) -> bool {
+        self != State::Revoked
+    }
+}
+
+/// An open file through which a process holds leases.
+///
+/// Of all processes that share an open file one is the holder (invariant I4). Attachments, too, own
+/// it, so that the holder can be told when they are revoked.
+///
+/// The atomic fields are written under the index lock only.
+pub(crate) struct Owner {
+    pub(crate) anchor: Anchor,
+    /// Leases in the index, whatever their state.
+    leases: Atomic<u64>,
+    /// Serial of the break of which the holder was told last.
+    told: Atomic<u64>,
+    /// Is the anchor linked?
+    linked: AtomicFlag,
+}
+
+impl Owner {
+    pub(crate) fn new(anchor: Anchor) -> Result<Arc<Self>> {
+        Ok(Arc::new(
+            Self {
+                anchor,
+                leases: Atomic::new(0),
+                told: Atomic::new(0),
+                linked: AtomicFlag::new(false),
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?)
+    }
+
+    /// Shows the open file among the lease holders of the system. Under the index lock.
+    pub(crate) fn link(&self, kind: Kind) {
+        self.anchor.link(kind.to_type());
+        self.linked.store(true, Relaxed);
+    }
+
+    /// The open file holds no lease any more. Under the index lock.
+    pub(crate) fn unlink(&self) {
+        if self.linked.load(Relaxed) {
+            self.linked.store(false, Relaxed);
+            self.anchor.unlink();
+        }
+    }
+
+    /// Signals the holder once for each `serial`. Under the index lock.
+    pub(crate) fn tell(&self, serial: u64, reason: Reason) {
+        if self.linked.load(Relaxed) && self.told.load(Relaxed) != serial {
+            self.told.store(serial, Relaxed);
+            // SAFETY: The anchor is linked, and is unlinked under the index lock, which we hold.
+            unsafe { self.anchor.signal(reason) };
+        }
+    }
+
+    /// Counts a lease that is put into the index.
+    pub(crate) fn add_lease(&self) {
+        self.leases.add(1, Relaxed);
+    }
+
+    /// Counts a lease that is taken out of the index.
+    pub(crate) fn remove_lease(&self) {
+        self.leases.fetch_sub(1, Relaxed);
+    }
+
+    /// How many leases are in the index.
+    pub(crate) fn leases(&self) -> u64 {
+        self.leases.load(Relaxed)
+    }
+}
+
+/// A lease on a range; the range is the one of its node in the index.
+///
+/// The atomic fields are written under the index lock only.
+pub(crate) struct Lease {
+    pub(crate) owner: Arc<Owner>,
+    pub(crate) kind: Kind,
+    state: Atomic<u32>,
+    deadline: Atomic<u64>,
+}
+
+impl Lease {
+    pub(crate) fn new(owner: Arc<Owner>, kind: Kind, state: State, deadline: u64) -> Self {
+        Self {
+            owner,
+            kind,
+            state: Atomic::new(state as u32),
+            deadline: Atomic::new(deadline),
+        }
+    }
+
+    /// The same lease, for a part of its range.
+    pub(crate) fn piece(&self) -> Self {
+        Self::new(self.owner.clone(), self.kind, self.state(), self.deadline())
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.state.load(Relaxed) {
+            LAYOUT_LEASE_GRANTED => State::Granted,
+            LAYOUT_LEASE_BREAKING => State::Breaking,
+            _ => State::Revoked,
+        }
+    }
+
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.store(state as u32, Relaxed);
+    }
+
+    /// When what is attached will be revoked; only while breaking.
+    pub(crate) fn deadline(&self) -> u64 {
+        self.deadline.load(Relaxed)
+    }
+
+    pub(crate) fn set_deadline(&self, deadline: u64) {
+        self.deadline.store(deadline, Relaxed);
+    }
+}
+
+#[cfg(CONFIG_LAYOUT_LEASE_KUNIT_TEST)]
+#[kernel::macros::kunit_tests(layout_lease_lease)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conflicts() {
+        use Kind::*;
+        assert!(!Shared.conflicts(Shared));
+        assert!(Shared.conflicts(Exclusive));
+        assert!(Exclusive.conflicts(Shared));
+        assert!(Exclusive.conflicts(Exclusive));
+        for kind in [Shared, Exclusive] {
+            assert_eq!(Kind::from_type(kind.to_type()), kind);
+        }
+    }
+
+    #[test]
+    fn transitions() {
+        use State::*;
+        assert_eq!(Granted.broken(true), Breaking);
+        assert_eq!(Granted.broken(false), Revoked);
+        assert_eq!(Breaking.broken(true), Breaking);
+        assert_eq!(Breaking.settled(), Revoked);
+        assert_eq!(Granted.settled(), Granted);
+        // Nothing comes back.
+        for attached in [true, false] {
+            assert_eq!(Revoked.broken(attached), Revoked);
+        }
+        assert_eq!(Revoked.settled(), Revoked);
+        assert!(Granted.is_live() && Breaking.is_live() && !Revoked.is_live());
+    }
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Byte ranges of a file.
+
+use kernel::fs::layout_lease::Argument;
+
+/// The closed range `[start, last]`; never empty, so that infinity needs no special case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) start: u64,
+    pub(crate) last: u64,
+}
+
+impl Range {
+    /// The whole file and all that may come behind its end.
+    pub(crate) const ALL: Self = Self {
+        start: 0,
+        last: u64::MAX,
+    };
+
+    /// The range of a system call, which `hooks.c` has checked. A length of 0 reaches to infinity.
+    pub(crate) fn from_argument(arg: &Argument) -> Self {
+        Self {
+            start: arg.start,
+            last: match arg.len {
+                0 => u64::MAX,
+                len => arg.start.saturating_add(len - 1),
+            },
+        }
+    }
+
+    /// The length as in a system call, 0 for infinity.
+    pub(crate) fn argument_len(&self) -> u64 {
+        match self.last {
+            u64::MAX => 0,
+            last => last - self.start + 1,
+        }
+    }
+
+    pub(crate) fn overlaps(&self, other: &Range) -> bool {
+        self.start <= other.last && other.start <= self.last
+    }
+
+    /// Rounds outward to a power of two.
+    pub(crate) fn round_out(&self, unit: u64) -> Self {
+        Self {
+            start: self.start & !(unit - 1),
+            last: self.last | (unit - 1),
+        }
+    }
+
+    /// What is left of this range before and behind `hole`, which overlaps it.
+    pub(crate) fn without(&self, hole: &Range) -> [Option<Range>; 2] {
+        [
+            (self.start < hole.start).then(|| Range {
+                start: self.start,
+                last: hole.start - 1,
+            }),
+            (self.last > hole.last).then(|| Range {
+                start: hole.last + 1,
+                last: self.last,
+            }),
+        ]
+    }
+
+    /// The smallest range that has both in it.
+    pub(crate) fn hull(&self, other: &Range) -> Self {
+        Self {
+            start: self.start.min(other.start),
+            last: self.last.max(other.last),
+        }
+    }
+
+    /// The common part of two ranges that overlap.
+    pub(crate) fn common(&self, other: &Range) -> Self {
+        Self {
+            start: self.start.max(other.start),
+            last: self.last.min(other.last),
+        }
+    }
+}
+
+#[cfg(CONFIG_LAYOUT_LEASE_KUNIT_TEST)]
+#[kernel::macros::kunit_tests(layout_lease_range)]
+mod tests {
+    use super::*;
+
+    fn range(start: u64, last: u64) -> Range {
+        Range { start, last }
+    }
+
+    fn argument(start: u64, len: u64) -> Argument {
+        Argument {
+            start,
+            len,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn arguments() {
+        assert_eq!(Range::from_argument(&argument(0, 0)), Range::ALL);
+        assert_eq!(Range::from_argument(&argument(5, 1)), range(5, 5));
+        assert_eq!(Range::from_argument(&argument(5, 0)), range(5, u64::MAX));
+        // The last byte that a file can have.
+        let max = i64::MAX as u64;
+        assert_eq!(Range::from_argument(&argument(max, 1)), range(max, max));
+        assert_eq!(Range::from_argument(&argument(0, max + 1)), range(0, max));
+        // Never wraps around, whatever it is given.
+        let last = Range::from_argument(&argument(u64::MAX, u64::MAX)).last;
+        assert_eq!(last, u64::MAX);
+        for (start, len) in [(0, 0), (5, 1), (5, 0), (0, max + 1)] {
+            let range = Range::from_argument(&argument(start, len));
+            assert_eq!((range.start, range.argument_len()), (start, len));
+        }
+    }
+
+    #[test]
+    fn overlap() {
+        assert!(range(0, 9).overlaps(&range(9, 9)));
+        assert!(!range(0, 9).overlaps(&range(10, 19)));
+        assert!(Range::ALL.overlaps(&range(u64::MAX, u64::MAX)));
+        assert_eq!(range(0, 9).common(&range(5, 20)), range(5, 9));
+        assert_eq!(range(0, 9).hull(&range(20, 29)), range(0, 29));
+    }
+
+    #[test]
+    fn rounding() {
+        assert_eq!(range(4097, 4097).round_out(4096), range(4096, 8191));
+        assert_eq!(range(0, u64::MAX).round_out(2 << 20), Range::ALL);
+        assert_eq!(
+            range(8192, 8192).round_out(2 << 20),
+            range(0, (2 << 20) - 1)
+        );
+    }
+
+    #[test]
+    fn holes() {
+        let whole = range(10, 19);
+        assert_eq!(whole.without(&Range::ALL), [None, None]);
+        assert_eq!(whole.without(&whole), [None, None]);
+        assert_eq!(
+            whole.without(&range(12, 13)),
+            [Some(range(10, 11)), Some(range(14, 19))]
+        );
+        assert_eq!(whole.without(&range(0, 10)), [None, Some(range(11, 19))]);
+        assert_eq!(
+            Range::ALL.without(&range(1, u64::MAX)),
+            [Some(range(0, 0)), None]
+        );
+    }
+}

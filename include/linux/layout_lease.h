@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Layout leases: a recallable right to pin the blocks of a DAX file.
+ *
+ * Three parties meet here, none of which calls another one directly:
+ *
+ *  - breakers (VFS, DAX, filesystems) bracket an operation that frees, moves or
+ *    shares blocks with layout_break_begin() and layout_break_end();
+ *  - consumers (RDMA memory regions) attach pinned pages to a lease and give
+ *    the operations that take the pages back;
+ *  - the provider (layout_lease.ko) keeps leases, attachments and breaks of
+ *    each inode in its index and decides.
+ *
+ * See Documentation/filesystems/layout-leases.rst.
+ */
+#ifndef _LINUX_LAYOUT_LEASE_H
+#define _LINUX_LAYOUT_LEASE_H
+
+#include <linux/compiler.h>
+#include <linux/fcntl.h>
+#include <linux/jump_label.h>
+#include <linux/jump_label_ratelimit.h>
+#include <linux/list.h>
+#include <linux/types.h>
+
+struct file;
+struct file_lease;
+struct file_lock_context;
+struct inode;
+struct layout_anchor;
+struct layout_attachment;
+struct module;
+
+/* The breaker does not wait: -EWOULDBLOCK while something is attached. */
+#define LAYOUT_BREAK_NONBLOCK	0x1
+/* No grace period for anybody. */
+#define LAYOUT_BREAK_NOW	0x2
+
+/**
+ * struct layout_break - one break, on the stack of the breaker
+ * @node: on the list of breaks of @index, protected by the index lock
+ * @index: the provider's index, with a reference; NULL: nothing to end
+ * @start: first byte, rounded down to the largest DAX entry
+ * @last: last byte, inclusive, rounded up likewise
+ * @flags: LAYOUT_BREAK_*
+ * @pending: attachments that overlap; written under the index lock
+ *
+ * From begin to end overlapping grants and attachments fail with -EAGAIN, so
+ * that @pending can only fall. Brackets do not exclude each other.
+ */
+struct layout_break {
+	struct list_head node;
+	void *index;
+	u64 start;
+	u64 last;
+	unsigned int flags;
+	unsigned long pending;
+};
+
+/**
+ * struct layout_consumer_ops - how to take pages back from a consumer
+ * @begin: stop new accesses; may sleep on a mutex, never waits for the device
+ * @finish: wait for old accesses; may sleep. Non-zero: the provider warns,
+ *	backs off and calls it again
+ * @unpin: unpin the pages; false: the consumer is about to detach and unpins
+ *	on its own, the attachment counts until then
+ *
+ * A break of many attachments calls all @begin, then all @finish, then all
+ * @unpin. Calls for one attachment never overlap, and none is made after
+ * layout_lease_detach() returned. They run in a worker that holds no lock; they
+ * must not fault user memory, take mmap_lock or enter the filesystem.
+ */
+struct layout_consumer_ops {
+	void (*begin)(void *data);
+	int (*finish)(void *data);
+	bool (*unpin)(void *data);
+};
+
+/**
+ * struct layout_lease_ops - what the provider implements
+ * @owner: the provider's module, held during each call and by each anchor
+ * @index_get: take a reference to an index; called under flc_lock
+ * @index_put: drop a reference to an index
+ * @set: grant, upgrade or downgrade; consumes the anchor in any case
+ * @unset: F_UNLCK
+ * @get: F_GETLAYOUT; fills type, state, remaining_ms, start and len
+ * @release: the last reference of an open file that has an anchor is gone
+ * @break_begin: start a break and count what is attached in brk->pending
+ * @break_end: end it and drop brk->index
+ * @attach: attach to leases of the current process that cover [start, last];
+ *	breaks meet it in the range rounded outward to @unit
+ * @detach: remove an attachment; waits for a call into the consumer
+ *
+ * All may sleep except @index_get. None is called under flc_lock.
+ */
+struct layout_lease_ops {
+	struct module *owner;
+	void (*index_get)(void *index);
+	void (*index_put)(void *index);
+	int (*set)(const struct layout_lease_ops *ops, struct file *file,
+		   struct layout_anchor *anchor, const struct layout_lease *arg);
+	int (*unset)(void *index, struct file *file,
+		     const struct layout_lease *arg);
+	void (*get)(void *index, struct file *file, struct layout_lease *arg);
+	void (*release)(void *index, struct file *file);
+	void (*break_begin)(struct layout_break *brk);
+	void (*break_end)(struct layout_break *brk);
+	struct layout_attachment *(*attach)(void *index, u64 start, u64 last,
+					    u64 unit,
+					    const struct layout_consumer_ops *ops,
+					    void *data);
+	void (*detach)(struct layout_attachment *attachment);
+};
+
+#ifdef CONFIG_LAYOUT_LEASE_HOOKS
+
+extern struct static_key_false_deferred layout_lease_key;
+
+/* fcntl(2) */
+int fcntl_setlayout(unsigned int fd, struct file *file,
+		    struct layout_lease __user *uarg);
+int fcntl_getlayout(struct file *file, struct layout_lease __user *uarg);
+int fcntl_setlease_layout(unsigned int fd, struct file *file, int type);
+
+/* fs/locks.c */
+void layout_lease_release(struct file *file);
+struct file_lock_context *locks_layout_context(struct inode *inode);
+void locks_insert_layout(struct file_lease *fl);
+void locks_delete_layout(struct file_lease *fl);
+bool locks_leases_enabled(void);
+int locks_lease_break_time(void);
+
+/* Breakers */
+int __layout_break_begin(struct layout_break *brk, struct inode *inode,
+			 loff_t start, loff_t last, unsigned int flags,
+			 void (*wait)(struct inode *inode));
+void __layout_break_end(struct layout_break *brk);
+
+/* Consumers */
+struct layout_attachment *
+layout_lease_attach(struct file *file, u64 start, u64 last,
+		    const struct layout_consumer_ops *ops, void *data);
+void layout_lease_detach(struct layout_attachment *attachment);
+
+/* Provider */
+int layout_lease_register(const struct layout_lease_ops *ops);
+void layout_lease_unregister(const struct layout_lease_ops *ops);
+void *layout_lease_index_get(const struct layout_lease_ops *ops,
+			     struct inode *inode);
+void *layout_lease_index_publish(const struct layout_lease_ops *ops,
+				 struct inode *inode, void *index);
+void layout_lease_index_unpublish(struct inode *inode);
+u64 layout_lease_now_ms(void);
+u64 layout_lease_grace_ms(void);
+unsigned int layout_lease_limit(void);
+void layout_break_settled(struct layout_break *brk);
+void layout_anchor_link(struct layout_anchor *anchor, int type);
+void layout_anchor_unlink(struct layout_anchor *anchor);
+void layout_anchor_free(struct layout_anchor *anchor);
+void layout_anchor_signal(struct layout_anchor *anchor, int reason);
+bool layout_anchor_is_current(const struct layout_anchor *anchor);
+bool layout_anchor_same_holder(const struct layout_anchor *a,
+			       const struct layout_anchor *b);
+bool layout_anchor_is_dead(const struct layout_anchor *anchor);
+struct file *layout_anchor_file(const struct layout_anchor *anchor);
+struct file *layout_anchor_get_file(const struct layout_anchor *anchor);
+
+static inline bool layout_leases_exist(void)
+{
+	return static_branch_unlikely(&layout_lease_key.key);
+}
+
+/**
+ * layout_break_begin - an operation is about to change the layout of a file
+ * @brk: token of the caller, on its stack
+ * @inode: the inode whose blocks are freed, moved, shared or unmapped
+ * @start: first byte concerned
+ * @last: last byte concerned, inclusive; LLONG_MAX or -1 reach to infinity
+ * @flags: LAYOUT_BREAK_*
+ *
+ * Signals the holders of all leases that overlap, and returns when nothing is
+ * attached to the range any more: the holders let go, or the grace period is
+ * over and their attachments were revoked. Leases of the caller itself are
+ * taken back at once and without a signal.
+ *
+ * Call it before filesystem locks are taken and before a freeze is blocked.
+ * Costs a disabled static branch while nobody holds a layout lease.
+ *
+ * Context: Process context, may sleep, interruptible.
+ * Return: 0: call layout_break_end() when the operation is over.
+ *	-EWOULDBLOCK with LAYOUT_BREAK_NONBLOCK, -ERESTARTSYS on a signal: the
+ *	holders keep their grace period, and there is nothing to end.
+ */
+static inline int layout_break_begin(struct layout_break *brk,
+				     struct inode *inode, loff_t start,
+				     loff_t last, unsigned int flags)
+{
+	brk->index = NULL;
+	if (!layout_leases_exist())
+		return 0;
+	return __layout_break_begin(brk, inode, start, last, flags, NULL);
+}
+
+/**
+ * layout_break_begin_locked - the same for dax_break_layout()
+ * @brk: token of the caller, on its stack
+ * @inode: the inode
+ * @start: first byte concerned
+ * @last: last byte concerned, inclusive
+ * @wait: schedule() with the lock dropped that page faults need, or NULL: do
+ *	not wait
+ *
+ * Context: Process context, may sleep through @wait, interruptible.
+ * Return: 0, or -ERESTARTSYS.
+ */
+static inline int layout_break_begin_locked(struct layout_break *brk,
+					    struct inode *inode, loff_t start,
+					    loff_t last,
+					    void (*wait)(struct inode *inode))
+{
+	int error;
+
+	brk->index = NULL;
+	if (!layout_leases_exist())
+		return 0;
+	error = __layout_break_begin(brk, inode, start, last,
+				     wait ? 0 : LAYOUT_BREAK_NONBLOCK, wait);
+	return error == -EWOULDBLOCK ? -ERESTARTSYS : error;
+}
+
+/**
+ * layout_break_end - the operation is over
+ * @brk: token of a successful layout_break_begin()
+ *
+ * Context: Process context, may sleep.
+ */
+static inline void layout_break_end(struct layout_break *brk)
+{
+	if (brk->index)
+		__layout_break_end(brk);
+}
+
+#else /* !CONFIG_LAYOUT_LEASE_HOOKS */
+
+static inline int fcntl_setlayout(unsigned int fd, struct file *file,
+				  struct layout_lease __user *uarg)
+{
+	return -EINVAL;
+}
+
+static inline int fcntl_getlayout(struct file *file,
+				  struct layout_lease __user *uarg)
+{
+	return -EINVAL;
+}
+
+static inline int layout_break_begin(struct layout_break *brk,
+				     struct inode *inode, loff_t start,
+				     loff_t last, unsigned int flags)
+{
+	return 0;
+}
+
+static inline int layout_break_begin_locked(struct layout_break *brk,
+					    struct inode *inode, loff_t start,
+					    loff_t last,
+					    void (*wait)(struct inode *inode))
+{
+	return 0;
+}
+
+static inline void layout_break_end(struct layout_break *brk)
+{
+}
+
+#endif /* CONFIG_LAYOUT_LEASE_HOOKS */
+
+#endif /* _LINUX_LAYOUT_LEASE_H */
