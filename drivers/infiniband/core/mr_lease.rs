@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+
+//! Memory regions on DAX files: a consumer of layout leases.
+//!
+//! One [`MrLease`] belongs to one `ib_umem` that has pages of DAX files, and is attached to the
+//! leases that cover them. A break of any of these revokes the whole memory region, once.
+//!
+//! `ib_umem` is an opaque pointer here. How pages are pinned is in `umem_lease.c`.
+
+use core::{
+    mem,
+    ptr, //
+};
+use kernel::{
+    bindings,
+    error::{
+        from_result,
+        to_result, //
+    },
+    fs::{
+        layout_lease::{
+            Attachment,
+            Consumer, //
+        },
+        File, //
+    },
+    new_mutex,
+    prelude::*,
+    sync::{
+        lock::Guard,
+        Mutex, //
+    },
+};
+
+const __LOG_PREFIX: &[u8] = b"ib_core\0";
+
+/// What the driver gave to take the memory region back.
+#[derive(Clone, Copy)]
+struct Driver {
+    ops: *const bindings::ib_umem_revoke_ops,
+    data: *mut c_void,
+}
+
+/// ```text
+/// Private ---arm---> Armed ---begin---> Revoking ---finish---> Revoked
+///    |                 |                   |                      ^
+///    +----- begin -----|-------------------|----------------------+
+///    +----- disarm ----+------ disarm -----+---> Disarmed
+/// ```
+enum State {
+    /// Only the registering thread knows the pages, which may block in a fault for as long as
+    /// user space likes. The core unpins alone.
+    Private,
+    /// The device may access the pages.
+    Armed(Driver),
+    /// The device has been told to stop.
+    Revoking(Driver),
+    /// The device does not access the pages any more, or never did.
+    Revoked,
+    /// The driver is deregistering the memory region, and must not be called.
+    Disarmed,
+}
+
+/// Who unpins the pages, once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pages {
+    /// Nobody has begun to.
+    Pinned,
+    /// `umem.c` is at it, and detaches when it is done.
+    Taken,
+    /// A revocation did.
+    Unpinned,
+}
+
+/// What the mutex of an [`MrLease`] protects, and the scatter list of the umem besides.
+struct Inner {
+    state: State,
+    pages: Pages,
+    /// The pages are mapped for DMA.
+    mapped: bool,
+}
+
+// SAFETY: The driver's pointers may be used from any thread, see `ib_umem_revoke_ops`.
+unsafe impl Send for Inner {}
+
+/// Ties the pages of a umem to the leases that cover them.
+///
+/// Lock order: driver locks around `ib_umem_lease_lock()`, `inner`, what the driver takes in its
+/// operations. No call into layout leases is made with `inner` held.
+#[pin_data]
+struct MrLease {
+    umem: *mut bindings::ib_umem,
+    #[pin]
+    inner: Mutex<Inner>,
+    /// Written by the registering thread, before anybody else uses the umem.
+    #[pin]
+    attachments: Mutex<KVec<Attachment<MrLease>>>,
+}
+
+// SAFETY: `umem` is valid as long as the `MrLease`, and is only used with `inner` held.
+unsafe impl Send for MrLease {}
+// SAFETY: As above.
+unsafe impl Sync for MrLease {}
+
+impl Driver {
+    fn begin(&self) {
+        // SAFETY: The driver keeps its operations until it has disarmed, and we have not.
+        if let Some(begin) = unsafe { (*self.ops).begin } {
+            // SAFETY: As above; this is the data that goes with them.
+            unsafe { begin(self.data) };
+        }
+    }
+
+    fn finish(&self) -> Result {
+        // SAFETY: As in `begin`.
+        match unsafe { (*self.ops).finish } {
+            // SAFETY: As in `begin`.
+            Some(finish) => to_result(unsafe { finish(self.data) }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Consumer for MrLease {
+    fn begin(&self) {
+        let mut inner = self.inner.lock();
+        match inner.state {
+            State::Private => inner.state = State::Revoked,
+            State::Armed(driver) => {
+                driver.begin();
+                inner.state = State::Revoking(driver);
+            }
+            // Once is enough.
+            State::Revoking(_) | State::Revoked | State::Disarmed => {}
+        }
+    }
+
+    fn finish(&self) -> Result {
+        let mut inner = self.inner.lock();
+        if let State::Revoking(driver) = inner.state {
+            driver.finish()?;
+            inner.state = State::Revoked;
+        }
+        Ok(())
+    }
+
+    fn unpin(&self) -> bool {
+        let mut inner = self.inner.lock();
+        if !matches!(inner.state, State::Revoked) {
+            // `ib_umem_release()` is about to.
+            return false;
+        }
+        if inner.pages == Pages::Pinned {
+            // SAFETY: The umem is valid, nobody accesses the pages, and nobody else unpins them.
+            unsafe { bindings::umem_lease_unpin(self.umem, inner.mapped) };
+            inner.pages = Pages::Unpinned;
+        }
+        inner.pages == Pages::Unpinned
+    }
+}
+
+/// Makes the lease side of a umem that gets pages of DAX files. `NULL` if there is no memory.
+///
+/// # Safety
+///
+/// `umem` stays valid until `mr_lease_free()`.
+#[export]
+pub unsafe extern "C" fn mr_lease_alloc(umem: *mut bindings::ib_umem) -> *mut bindings::mr_lease {
+    let lease = KBox::pin_init(
+        pin_init!(MrLease {
+            umem,
+            inner <- new_mutex!(
+                Inner {
+                    state: State::Private,
+                    pages: Pages::Pinned,
+                    mapped: false,
+                },
+                "MrLease::inner"
+            ),
+            attachments <- new_mutex!(KVec::new(), "MrLease::attachments"),
+        }),
+        GFP_KERNEL_ACCOUNT,
+    );
+    match lease {
+        // SAFETY: It stays pinned until `mr_lease_free()`.
+        Ok(lease) => KBox::into_raw(unsafe { Pin::into_inner_unchecked(lease) }).cast(),
+        Err(_) => ptr::null_mut(),
+    }
+}
+
+/// Borrows the lease of a umem.
+///
+/// # Safety
+///
+/// `lease` came from [`mr_lease_alloc`] and is not freed for `'a`.
+unsafe fn borrow<'a>(lease: *mut bindings::mr_lease) -> &'a MrLease {
+    // SAFETY: By the caller.
+    unsafe { &*lease.cast::<MrLease>() }
+}
+
+/// Attaches the bytes `[start, last]` of a file, before their pages are pinned.
+///
+/// # Safety
+///
+/// `lease` came from [`mr_lease_alloc`], and `file` is valid.
+#[export]
+pub unsafe extern "C" fn mr_lease_attach(
+    lease: *mut bindings::mr_lease,
+    file: *mut bindings::file,
+    start: u64,
+    last: u64,
+) -> c_int {
+    from_result(|| {
+        // SAFETY: By the caller.
+        let lease = unsafe { borrow(lease) };
+        // SAFETY: By the caller; nobody uses the file position.
+        let file = unsafe { File::from_raw_file(file) };
+        let mut attachments = lease.attachments.lock();
+        attachments.reserve(1, GFP_KERNEL_ACCOUNT)?;
+        // SAFETY: `mr_lease_free()` drops the attachments before the lease.
+        let attachment = unsafe { Attachment::new(file, start, last, lease) }?;
+        attachments.push(attachment, GFP_KERNEL_ACCOUNT)?;
+        Ok(0)
+    })
+}
+
+/// Locks the state, unless the memory region was revoked (`-EAGAIN`).
+///
+/// # Safety
+///
+/// `lease` came from [`mr_lease_alloc`]. On success the caller unlocks it.
+#[export]
+pub unsafe extern "C" fn mr_lease_lock(lease: *mut bindings::mr_lease) -> c_int {
+    from_result(|| {
+        // SAFETY: By the caller.
+        let inner = unsafe { borrow(lease) }.inner.lock();
+        if matches!(inner.state, State::Revoking(_) | State::Revoked) {
+            return Err(EAGAIN);
+        }
+        // `mr_lease_unlock()` unlocks it.
+        mem::forget(inner);
+        Ok(0)
+    })
+}
+
+/// The guard of a mutex that `mr_lease_lock()` locked.
+///
+/// # Safety
+///
+/// The current thread holds it, and has no other guard.
+unsafe fn locked<'a>(
+    lease: *mut bindings::mr_lease,
+) -> Guard<'a, Inner, kernel::sync::lock::mutex::MutexBackend> {
+    // SAFETY: By the caller.
+    unsafe { Guard::new(&borrow(lease).inner, ()) }
+}
+
+/// Undoes `mr_lease_lock()`.
+///
+/// # Safety
+///
+/// The current thread has locked it.
+#[export]
+pub unsafe extern "C" fn mr_lease_unlock(lease: *mut bindings::mr_lease) {
+    // SAFETY: By the caller.
+    drop(unsafe { locked(lease) });
+}
+
+/// The pages are mapped for DMA.
+///
+/// # Safety
+///
+/// The current thread has locked it.
+#[export]
+pub unsafe extern "C" fn mr_lease_set_mapped_locked(lease: *mut bindings::mr_lease) {
+    // SAFETY: By the caller.
+    let mut inner = unsafe { locked(lease) };
+    inner.mapped = true;
+    mem::forget(inner);
+}
+
+/// The device can access the pages from now on.
+///
+/// # Safety
+///
+/// The current thread has locked it, and `ops` and `data` stay valid until it is disarmed.
+#[export]
+pub unsafe extern "C" fn mr_lease_arm_locked(
+    lease: *mut bindings::mr_lease,
+    ops: *const bindings::ib_umem_revoke_ops,
+    data: *mut c_void,
+) {
+    // SAFETY: By the caller.
+    let mut inner = unsafe { locked(lease) };
+    inner.state = State::Armed(Driver { ops, data });
+    mem::forget(inner);
+}
+
+/// The driver is deregistering; it is not called after this returns.
+///
+/// # Safety
+///
+/// `lease` came from [`mr_lease_alloc`].
+#[export]
+pub unsafe extern "C" fn mr_lease_disarm(lease: *mut bindings::mr_lease) {
+    // SAFETY: By the caller.
+    let mut inner = unsafe { borrow(lease) }.inner.lock();
+    if !matches!(inner.state, State::Revoked) {
+        inner.state = State::Disarmed;
+    }
+}
+
+/// Must the caller unpin the pages? No device accesses them any more.
+///
+/// # Safety
+///
+/// `lease` came from [`mr_lease_alloc`].
+#[export]
+pub unsafe extern "C" fn mr_lease_take_pages(lease: *mut bindings::mr_lease) -> bool {
+    // SAFETY: By the caller.
+    let mut inner = unsafe { borrow(lease) }.inner.lock();
+    // A break must not call the driver either, if the driver never disarmed.
+    if !matches!(inner.state, State::Revoked) {
+        inner.state = State::Disarmed;
+    }
+    let mine = inner.pages == Pages::Pinned;
+    if mine {
+        inner.pages = Pages::Taken;
+    }
+    mine
+}
+
+/// Detaches from all leases and frees.
+///
+/// # Safety
+///
+/// `lease` came from [`mr_lease_alloc`], its pages are unpinned, and this is its last use.
+#[export]
+pub unsafe extern "C" fn mr_lease_free(lease: *mut bindings::mr_lease) {
+    // SAFETY: By the caller.
+    let lease = unsafe { KBox::from_raw(lease.cast::<MrLease>()) };
+    let attachments = mem::take(&mut *lease.attachments.lock());
+    // No call is made into `lease` after this.
+    drop(attachments);
+    drop(lease);
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * How pages of DAX files are pinned for memory regions, under layout leases.
+ *
+ * A pin that the kernel can take back is not a long-term pin: it is taken with
+ * FOLL_PIN alone. First each piece of the region that is a shared mapping of a
+ * DAX file is attached to a lease, then its pages are pinned. All other pieces
+ * are pinned as ever.
+ */
+
+#include <linux/dax.h>
+#include <linux/libnvdimm.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <rdma/ib_umem.h>
+
+#include "umem_lease.h"
+
+static bool vma_is_leasable(struct vm_area_struct *vma)
+{
+	return vma_is_fsdax(vma) && (vma->vm_flags & VM_MAYSHARE);
+}
+
+/**
+ * umem_lease_attach - attach the DAX pieces of a umem to leases
+ * @umem: the umem, before any page is pinned
+ * @pieces: filled in; kvfree() @pieces->piece
+ *
+ * Return: 0, with umem->lease set if there are any, or what
+ *	layout_lease_attach() says.
+ */
+int umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces)
+{
+	unsigned long end = PAGE_ALIGN(umem->address + umem->length);
+	unsigned long addr = umem->address & PAGE_MASK;
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	int ret;
+
+	VMA_ITERATOR(vmi, mm, addr);
+
+	ret = mmap_read_lock_killable(mm);
+	if (ret)
+		return ret;
+	for_each_vma_range(vmi, vma, end) {
+		struct umem_piece piece = {
+			.start = max(addr, vma->vm_start),
+			.end = min(end, vma->vm_end),
+		};
+		unsigned long first = max(umem->address, vma->vm_start);
+		unsigned long last = min(umem->address + umem->length,
+					 vma->vm_end) - 1;
+		struct umem_piece *grown;
+		u64 pos;
+
+		if (!vma_is_leasable(vma))
+			continue;
+		piece.mapping = vma->vm_file->f_mapping;
+		piece.pgoff = linear_page_index(vma, piece.start);
+		pos = ((u64)piece.pgoff << PAGE_SHIFT) + offset_in_page(first);
+
+		ret = -ENOMEM;
+		if (!umem->lease)
+			umem->lease = mr_lease_alloc(umem);
+		if (!umem->lease)
+			break;
+		grown = krealloc_array(pieces->piece, pieces->nr + 1,
+				       sizeof(piece), GFP_KERNEL_ACCOUNT);
+		if (!grown)
+			break;
+		pieces->piece = grown;
+		ret = mr_lease_attach(umem->lease, vma->vm_file, pos,
+				      pos + (last - first));
+		if (ret)
+			break;
+		pieces->piece[pieces->nr++] = piece;
+	}
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+/* Is each page one of this file alone, so that a break of it meets the pin? */
+static bool pages_are_of(struct page **pages, int nr,
+			 struct address_space *mapping)
+{
+	int i;
+
+	for (i = 0; i < nr; i++) {
+		struct folio *folio = page_folio(pages[i]);
+
+		/* Not the zero page of a hole, nor a block that files share. */
+		if (!folio_is_fsdax(folio) || folio->mapping != mapping)
+			return false;
+	}
+	return true;
+}
+
+/* Pin what still is the mapping that was attached. */
+static int pin_piece(const struct umem_piece *piece, unsigned long addr,
+		     unsigned long nr, unsigned int gup_flags,
+		     struct page **pages)
+{
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	int ret;
+
+	ret = mmap_read_lock_killable(mm);
+	if (ret)
+		return ret;
+	ret = -EFAULT;
+	vma = vma_lookup(mm, addr);
+	if (!vma || !vma_is_leasable(vma) ||
+	    vma->vm_file->f_mapping != piece->mapping ||
+	    linear_page_index(vma, addr) !=
+	    piece->pgoff + ((addr - piece->start) >> PAGE_SHIFT))
+		goto unlock;
+
+	nr = min(nr, (min(vma->vm_end, piece->end) - addr) >> PAGE_SHIFT);
+	/* A read fault in a hole or an unwritten block finds the zero page. */
+	if (vma->vm_flags & VM_WRITE)
+		gup_flags |= FOLL_WRITE;
+	ret = pin_user_pages(addr, nr, gup_flags, pages) ?: -EFAULT;
+	if (ret > 0 && !pages_are_of(pages, ret, piece->mapping)) {
+		unpin_user_pages(pages, ret);
+		ret = -EOPNOTSUPP;
+	}
+unlock:
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+/**
+ * umem_lease_pin - pin some pages, as pin_user_pages_fast() does
+ * @pieces: what umem_lease_attach() found
+ * @addr: address of the first page
+ * @nr: how many pages at most
+ * @gup_flags: FOLL_WRITE or 0
+ * @pages: filled in
+ *
+ * Return: how many pages were pinned, or -errno.
+ */
+int umem_lease_pin(const struct umem_pieces *pieces, unsigned long addr,
+		   unsigned long nr, unsigned int gup_flags,
+		   struct page **pages)
+{
+	unsigned int i;
+
+	for (i = 0; i < pieces->nr; i++) {
+		const struct umem_piece *piece = &pieces->piece[i];
+
+		if (addr >= piece->end)
+			continue;
+		if (addr >= piece->start)
+			return pin_piece(piece, addr, nr, gup_flags, pages);
+		nr = min(nr, (piece->start - addr) >> PAGE_SHIFT);
+		break;
+	}
+	return pin_user_pages_fast(addr, nr, gup_flags | FOLL_LONGTERM, pages);
+}
+
+/* What a device wrote into the CPU cache is not tracked by the filesystem. */
+static void flush_pages(struct ib_umem *umem)
+{
+	struct scatterlist *sg;
+	unsigned int i;
+
+	if (!umem->writable)
+		return;
+	for_each_sgtable_sg(&umem->sgt_append.sgt, sg, i)
+		if (folio_is_fsdax(page_folio(sg_page(sg))))
+			arch_wb_cache_pmem(page_address(sg_page(sg)),
+					   sg->length);
+}
+
+/**
+ * umem_lease_unpin - unpin the pages of a umem
+ * @umem: the umem, whose pages no device accesses any more
+ * @mapped: they are mapped for DMA
+ *
+ * Called once, by mr_lease.rs, or by umem.c after umem_lease_take_pages().
+ */
+void umem_lease_unpin(struct ib_umem *umem, bool mapped)
+{
+	flush_pages(umem);
+	__ib_umem_release(umem->ibdev, umem, mapped);
+}
+
+/**
+ * umem_lease_mapped_locked - the pages are mapped for DMA from now on
+ * @umem: any umem, locked by ib_umem_lease_lock()
+ */
+void umem_lease_mapped_locked(struct ib_umem *umem)
+{
+	if (umem->lease)
+		mr_lease_set_mapped_locked(umem->lease);
+}
+
+/**
+ * umem_lease_take_pages - must the caller unpin the pages?
+ * @umem: any umem
+ *
+ * Return: false if a revocation has done so.
+ */
+bool umem_lease_take_pages(struct ib_umem *umem)
+{
+	if (!umem->lease)
+		return true;
+	if (!mr_lease_take_pages(umem->lease))
+		return false;
+	flush_pages(umem);
+	return true;
+}
+
+/**
+ * umem_lease_free - detach from all leases
+ * @umem: any umem, whose pages are unpinned
+ */
+void umem_lease_free(struct ib_umem *umem)
+{
+	if (umem->lease)
+		mr_lease_free(umem->lease);
+}
+
+/**
+ * ib_umem_lease_lock - keep a revocation away while the pages are exposed
+ * @umem: what ib_umem_get_va_leased() returned
+ *
+ * The scatter list of @umem may be used, and a key be made valid, only with
+ * this lock held. No fault and no copy to or from user space while it is held.
+ *
+ * Return: 0, or -EAGAIN: already revoked, unwind.
+ */
+int ib_umem_lease_lock(struct ib_umem *umem)
+{
+	return umem->lease ? mr_lease_lock(umem->lease) : 0;
+}
+EXPORT_SYMBOL(ib_umem_lease_lock);
+
+/**
+ * ib_umem_lease_arm_locked - the key is valid from now on
+ * @umem: what ib_umem_get_va_leased() returned, locked
+ * @ops: how to take the memory region from the device
+ * @priv: for @ops, valid until ib_umem_lease_disarm() returned
+ */
+void ib_umem_lease_arm_locked(struct ib_umem *umem,
+			      const struct ib_umem_revoke_ops *ops, void *priv)
+{
+	if (umem->lease)
+		mr_lease_arm_locked(umem->lease, ops, priv);
+}
+EXPORT_SYMBOL(ib_umem_lease_arm_locked);
+
+/**
+ * ib_umem_lease_unlock - undo ib_umem_lease_lock()
+ * @umem: what ib_umem_get_va_leased() returned
+ */
+void ib_umem_lease_unlock(struct ib_umem *umem)
+{
+	if (umem->lease)
+		mr_lease_unlock(umem->lease);
+}
+EXPORT_SYMBOL(ib_umem_lease_unlock);
+
+/**
+ * ib_umem_lease_disarm - the driver is about to deregister the memory region
+ * @umem: any umem or NULL
+ *
+ * Before the key can be recycled. Waits for a call into the driver; none is
+ * made after it returned. May sleep.
+ */
+void ib_umem_lease_disarm(struct ib_umem *umem)
+{
+	if (umem && umem->lease)
+		mr_lease_disarm(umem->lease);
+}
+EXPORT_SYMBOL(ib_umem_lease_disarm);

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * Memory regions on DAX files: what drivers/infiniband/core/mr_lease.rs exports
+ * to umem.c, and the contract of drivers. Needs no other rdma header.
+ */
+#ifndef RDMA_MR_LEASE_H
+#define RDMA_MR_LEASE_H
+
+#include <linux/types.h>
+
+struct file;
+struct ib_umem;
+struct mr_lease;
+
+/**
+ * struct ib_umem_revoke_ops - how a driver takes a memory region from a device
+ * @begin: stop new accesses; never waits; called once
+ * @finish: wait for old accesses; may sleep. Non-zero: the core warns, backs
+ *	off and calls it again, and never gives up
+ *
+ * A revocation of many regions calls all @begin, then all @finish. The key
+ * stays reserved until the region is deregistered. Both are called with a mutex
+ * held that ib_umem_lease_lock() and ib_umem_lease_disarm() take as well: take
+ * no lock in them that is held around those.
+ */
+struct ib_umem_revoke_ops {
+	void (*begin)(void *priv);
+	int (*finish)(void *priv);
+};
+
+struct mr_lease *mr_lease_alloc(struct ib_umem *umem);
+int mr_lease_attach(struct mr_lease *lease, struct file *file, u64 start,
+		    u64 last);
+int mr_lease_lock(struct mr_lease *lease);
+void mr_lease_unlock(struct mr_lease *lease);
+void mr_lease_set_mapped_locked(struct mr_lease *lease);
+void mr_lease_arm_locked(struct mr_lease *lease,
+			 const struct ib_umem_revoke_ops *ops, void *priv);
+void mr_lease_disarm(struct mr_lease *lease);
+bool mr_lease_take_pages(struct mr_lease *lease);
+void mr_lease_free(struct mr_lease *lease);
+
+/* In umem_lease.c, called by mr_lease.rs */
+void umem_lease_unpin(struct ib_umem *umem, bool mapped);
+
+#endif /* RDMA_MR_LEASE_H */
