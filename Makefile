@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The builder's entry: everything is done by scripts/, which see the variables
+# of the command line. This file is never copied over the kernel's own.
+
+help:
+	@echo 'make demo                  build everything and run the demonstration'
+	@echo 'make test                  build everything and run all tests'
+	@echo '                           [TESTS="NAME..."] [TEST_FS=xfs]'
+	@echo 'make kernel                build the kernel'
+	@echo 'make selftests             build the test programs and samples too'
+	@echo 'make shell                 a shell in the guest [FS=xfs|ext4]'
+	@echo 'make guest RUN=SCRIPT      run a script of yours in the guest: two DAX file'
+	@echo '                           systems in $$DAX1 and $$DAX2, rxe0, siw0, your files'
+	@echo '                           readable [FS=xfs|ext4] [ARGS="..."]'
+	@echo 'make apply KDIR=DIR        put overlay and patches on a kernel tree of yours'
+	@echo 'make clean                 remove what was fetched and built'
+	@echo
+	@echo 'KDIR=DIR     build this kernel tree (only read) instead of the one from Debian'
+	@echo 'KERNEL=NAME  add scripts/guest-NAME.config to the configuration'
+	@echo 'JOBS=N       compilers at a time'
+	@echo 'LAYOUT_LEASE_CACHE=DIR  where all that is fetched and built lives,'
+	@echo '             by default layout-lease in $$XDG_CACHE_HOME or ~/.cache'
+	@echo 'GUEST_TIMEOUT=SECONDS, GUEST_CPUS=N: see scripts/guest.sh'
+
+kernel:
+	@scripts/kernel.sh build
+
+selftests:
+	@scripts/kernel.sh programs
+
+shell: kernel
+	@scripts/guest.sh -f $(or $(FS),xfs) -i
+
+guest: kernel
+	@scripts/guest.sh -f $(or $(FS),xfs) $(if $(RUN),'$(RUN)') $(ARGS)
+
+demo:
+	@scripts/demo.sh $(ARGS)
+
+test:
+	@scripts/test.sh
+
+apply:
+	@scripts/apply.sh '$(KDIR)'
+
+clean:
+	@scripts/clean.sh
+
+.PHONY: help kernel selftests shell guest demo test apply clean

@@ -1,0 +1,183 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Boots the kernel in a virtual machine and runs a program in it.
+#
+#   guest.sh [-f xfs|ext4] [-k] [-p DIR] [-e NAME=VALUE] [-c FILE] SCRIPT [ARGUMENT...]
+#   guest.sh [-f xfs|ext4] -i
+#
+#   -f   file system on the two DAX devices (default xfs)
+#   -i   an interactive shell instead of a script
+#   -k   let the kernel run its KUnit suites while it boots
+#   -p   put DIR in front of PATH in the guest
+#   -e   set a variable in the guest
+#   -c   copy the console to FILE
+#
+# The guest sees the host's files; what it writes is gone when it ends. The
+# output of the script appears here while it runs, and its exit status is ours.
+# Status 99: the kernel oopsed, warned or hung, or the guest could not be set
+# up; the end of its console is shown then.
+#
+#   GUEST_KERNEL   directory with bzImage and modules/ (default: what
+#                  kernel.sh built)
+#   GUEST_TIMEOUT  seconds until the guest counts as hanging (default 1500)
+#   GUEST_CPUS     processors of the guest (default 2)
+#   GUEST_APPEND   more for the kernel's command line
+
+. "$(dirname "$0")/lib.sh"
+
+fs=xfs interactive='' kunit=0 path='' console_copy='' exports=()
+while getopts f:ikp:e:c: opt; do
+	case $opt in
+	f) fs=$OPTARG ;;
+	i) interactive=1 ;;
+	k) kunit=1 ;;
+	p) path=$(realpath "$OPTARG") ;;
+	e) exports+=("$OPTARG") ;;
+	c) console_copy=$OPTARG ;;
+	*) exit 2 ;;
+	esac
+done
+shift $((OPTIND - 1))
+case $fs in
+xfs | ext4) ;;
+*) die "FS=$fs: there are xfs and ext4" ;;
+esac
+script=
+if [ -z "$interactive" ]; then
+	[ $# -gt 0 ] || die "which script? (make guest RUN=SCRIPT)"
+	[ -f "$1" ] || die "there is no script $1"
+	script=$(realpath "$1")
+	shift
+fi
+
+kernel=${GUEST_KERNEL:-$("$TOP/scripts/kernel.sh" where)}
+[ -f "$kernel/bzImage" ] || die "no kernel in $kernel: make kernel"
+timeout=${GUEST_TIMEOUT:-1500}
+make_cache
+
+# A directory for this run that the guest can write to; the last ten stay.
+mkdir -p "$CACHE/guest"
+run=$(mktemp -d "$CACHE/guest/run-$(date +%Y%m%d-%H%M%S)-XXXX")
+# shellcheck disable=SC2012 # names of ours
+ls -1d "$CACHE"/guest/run-* | head -n -10 | xargs -r rm -rf --
+console=$run/console.log
+
+cp "$TOP/scripts/guest-run" "$run/"
+{
+	printf 'RUN_%s=%q\n' FS "$fs" SCRIPT "$script" PATH "$path" CWD "$PWD" \
+		TIMEOUT "$timeout" TERM "${TERM:-linux}" KUNIT "$kunit"
+	printf 'RUN_ARGS=('
+	[ $# -eq 0 ] || printf '%q ' "$@"
+	printf ')\n'
+	[ ${#exports[@]} -eq 0 ] || printf 'export %q\n' "${exports[@]}"
+	if [ -n "$interactive" ]; then
+		[ -t 0 ] || die "a shell needs a terminal"
+		stty size | { read -r rows cols; echo "RUN_ROWS=$rows RUN_COLS=$cols"; }
+	fi
+} >"$run/env"
+
+# The initramfs: busybox and guest-init.
+busybox=$(command -v busybox) || die "no busybox: make kernel"
+initrd=$run/initrd
+mkdir -p "$initrd"/{bin,dev,proc,sys,lower,rw,new}
+cp -L "$busybox" "$initrd/bin/busybox"
+install -m 755 "$TOP/scripts/guest-init" "$initrd/init"
+ln -s busybox "$initrd/bin/sh"
+(cd "$initrd" && find . | cpio --quiet -o -H newc -R 0:0 >"$run/initrd.cpio")
+rm -r "$initrd"
+
+# Two ranges of RAM become pmem0 and pmem1: XFS wants 300 MB at least, and each
+# must lie whole in the RAM below 2 GB.
+append="console=ttyS0 rdinit=/init panic=-1 oops=panic mitigations=off"
+append+=" memmap=384M!1G,384M!1536M kunit.enable=$kunit kunit.autorun=$kunit"
+append+=" tsc=nowatchdog dummy.numdummies=2 sysctl.kernel.hung_task_panic=1 ${GUEST_APPEND:-}"
+
+machine=(
+	qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot
+	-machine q35 -cpu max -smp "${GUEST_CPUS:-2}" -m 4G
+	-kernel "$kernel/bzImage" -initrd "$run/initrd.cpio"
+)
+
+# /dev/kvm can be there and not work: boot a probe, and remember the answer for
+# this processor, host kernel and emulator.
+accelerator() {
+	local key answer=tcg,thread=multi
+	key=$({
+		uname -r
+		qemu-system-x86_64 --version
+		grep -m 1 'model name' /proc/cpuinfo
+		ls -l /dev/kvm
+		[ -w /dev/kvm ] && echo writable
+	} 2>&1 | cksum | cut -d' ' -f1)
+	if [ ! -s "$CACHE/guest/accel-$key" ]; then
+		if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then
+			say "trying whether KVM works (at most 10 s)"
+			timeout -k 1 10 "${machine[@]}" -accel kvm -serial "file:$run/probe.log" \
+				-append "$append guest.probe" </dev/null >/dev/null 2>&1 || :
+			if grep -qs 'guest-init: probe ok' "$run/probe.log"; then
+				answer=kvm
+			fi
+		fi
+		say "the guest runs with $answer"
+		echo "$answer" >"$run/accel"
+		mv "$run/accel" "$CACHE/guest/accel-$key"
+	fi
+	cat "$CACHE/guest/accel-$key"
+}
+
+# shellcheck disable=SC2054 # commas belong to the options
+machine+=(
+	-accel "$(accelerator)" -append "$append" -serial "file:$console"
+	-virtfs "local,path=/,mount_tag=host,security_model=none,multidevs=remap,readonly=on"
+	-virtfs "local,path=$run,mount_tag=run,security_model=none"
+	-virtfs "local,path=$(realpath "$kernel/modules"),mount_tag=modules,security_model=none,readonly=on"
+	-device virtio-serial-pci
+)
+
+if [ -n "$interactive" ]; then
+	say "a shell in the guest: exit or ctrl-d ends it; DAX file systems in \$DAX1 and \$DAX2"
+	state=$(stty -g)
+	"${machine[@]}" -chardev stdio,id=out,signal=off \
+		-device virtconsole,chardev=out 2>"$run/qemu.log" || :
+	stty "$state"
+else
+	# cat: our standard output may be a file, which the emulator would truncate.
+	status=0
+	timeout --foreground -k 5 "$timeout" "${machine[@]}" \
+		-chardev file,id=out,path=/dev/stdout \
+		-device virtserialport,chardev=out,name=guest.out \
+		</dev/null 2>"$run/qemu.log" | cat || status=$?
+	[ "$status" -ne 124 ] || echo "no end within $timeout s" >"$run/error"
+fi
+[ -z "$console_copy" ] || cp "$console" "$console_copy"
+
+# What the kernel says when something is wrong, and file systems too.
+splat='BUG: |WARNING: |INFO: |Kernel panic|Oops|general protection fault'
+splat+='|possible (circular|recursive) locking|suspicious RCU usage'
+splat+='|inconsistent lock state|lock held when returning|sleeping function called'
+splat+='|KFENCE: |blocked for more than|hung task|soft lockup|self-detected stall'
+splat+='|panicked at|refcount_t: |UBSAN: |leaked|list_(add|del) corruption'
+splat+='|EXT4-fs error|XFS .*(Corruption|Internal error|corrupt)'
+wrong=
+if [ -s "$run/error" ]; then
+	wrong=$(cat "$run/error")
+elif grep -qE "$splat" "$console"; then
+	wrong="the kernel complained: $(grep -m 1 -oE "($splat).*" "$console" | tr -d '\r')"
+elif [ ! -e "$run/done" ]; then
+	wrong="the guest ended before its time"
+fi
+if [ -n "$wrong" ]; then
+	{
+		cat "$run/qemu.log"
+		echo "--- end of the console:"
+		# From the first complaint on, and the last lines.
+		tr -d '\r' <"$console" | { grep -m 1 -E -B 3 -A 60 "$splat" || :; }
+		echo "---"
+		tr -d '\r' <"$console" | tail -n 15
+		echo "--- guest failed: $wrong"
+		echo "    all of the console: $console"
+	} >&2
+	exit 99
+fi
+exit "$(cat "$run/status")"

@@ -1,0 +1,52 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Runs all tests: the KUnit suites while the guest boots, then each selftest in
+# a process of its own. The last line is "N passed, N failed, N skipped".
+#
+#   TESTS         selftests to run (default: all)
+#   TEST_FS       file systems to run them on (default: xfs and ext4)
+#   TEST_TIMEOUT  seconds that one of them may take (default 300)
+
+. "$(dirname "$0")/lib.sh"
+
+"$TOP/scripts/kernel.sh" programs
+GUEST_KERNEL=$("$TOP/scripts/kernel.sh" where)
+export GUEST_KERNEL
+programs=$("$TOP/scripts/kernel.sh" where-programs)
+
+tests=()
+if [ -n "${TESTS:-}" ]; then
+	read -ra tests <<<"$TESTS"
+elif [ -f "$programs/tests" ]; then
+	mapfile -t tests <"$programs/tests"
+fi
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+kunit=(-k)
+for fs in ${TEST_FS:-xfs ext4}; do
+	say "tests on $fs: ${tests[*]}"
+	start=$SECONDS status=0
+	[ ${#tests[@]} -eq 0 ] || printf '#:# plan %s\n' "${tests[@]/%/@$fs}" >>"$tmp/results"
+	"$TOP/scripts/guest.sh" -f "$fs" "${kunit[@]}" -c "$tmp/console" \
+		-e "TEST_TIMEOUT=${TEST_TIMEOUT:-300}" \
+		"$TOP/scripts/guest-tests" "$programs/selftests" "${tests[@]}" |
+		tee "$tmp/output" || status=$?
+	sed -E "s/^(#:# (begin|end) [^ ]+)/\1@$fs/" "$tmp/output" >>"$tmp/results"
+	[ $status -eq 0 ] || echo "#:# failed the guest on $fs: exit status $status" >>"$tmp/results"
+	if [ ${#kunit[@]} -gt 0 ]; then
+		{
+			echo '#:# console'
+			cat "$tmp/console"
+			# A suite that the configuration promises.
+			! grep -qs '^CONFIG_LAYOUT_LEASE_KUNIT_TEST=' "$GUEST_KERNEL/config" ||
+				echo '#:# suite layout_lease'
+		} >>"$tmp/results"
+	fi
+	kunit=()
+	say "  took $(duration $((SECONDS - start)))"
+done
+
+grep -a -E '^(\[[ 0-9.]+\] )?(KTAP|    # Subtest|    (not )?ok |(not )?ok [0-9]+ )' "$tmp/console" || :
+"$TOP/scripts/count-tests" "$tmp/results"

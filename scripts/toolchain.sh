@@ -1,0 +1,189 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Completes what the machine lacks to build the kernel and to run the guest:
+# Debian packages (with sudo, after saying so), the source of Rust's standard
+# library, bindgen. Elsewhere than on Debian: prints what is missing and stops.
+#
+#   toolchain.sh                   see to it that everything is there
+#   toolchain.sh rust-lib-src      print where the library's source is
+#   toolchain.sh deb NAME PATTERN  print the path of that Debian package, whose
+#                                  version matches the pattern; see below
+
+. "$(dirname "$0")/lib.sh"
+
+# Build tools; compiler and linker; user programs; the guest and what it runs.
+PACKAGES=(
+	git make gcc libc6-dev bc bison flex patch perl python3 rsync cpio kmod xz-utils
+	libelf-dev libssl-dev
+	clang-19 lld-19 llvm-19 libclang-19-dev
+	libibverbs-dev librdmacm-dev
+	qemu-system-x86 busybox-static xfsprogs e2fsprogs iproute2 util-linux
+	ibverbs-providers ibverbs-utils
+)
+# The same for other systems, as commands.
+COMMANDS=(
+	git make gcc bc bison flex patch perl python3 rsync cpio modprobe depmod xz
+	clang ld.lld llvm-ar llvm-nm llvm-objcopy llvm-strip
+	qemu-system-x86_64 busybox mkfs.xfs mkfs.ext4 ip rdma setsid ibv_devices
+)
+
+is_debian() { grep -qsx 'ID=debian' /etc/os-release; }
+
+# at_least A B: is version A at least B?
+at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
+
+rust_version() { rustc --version 2>/dev/null | cut -d' ' -f2; }
+
+install_packages() {
+	local missing sudo=()
+	mapfile -t missing < <(comm -13 \
+		<(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${PACKAGES[@]}" 2>/dev/null |
+			sed -n 's/^installed //p' | sort -u) \
+		<(printf '%s\n' "${PACKAGES[@]}" | sort -u))
+	# Debian 12's rustc is too old; from Debian 13 on it serves.
+	if ! command -v rustc >/dev/null &&
+		at_least "$(apt-cache policy rustc | awk '/Candidate/ { print $2 }')" 1.85; then
+		missing+=(rustc cargo rust-src)
+	fi
+	[ ${#missing[@]} -gt 0 ] || return 0
+	local install=(apt-get install -y --no-install-recommends "${missing[@]}")
+	if [ "$(id -u)" -ne 0 ]; then
+		command -v sudo >/dev/null || die "as root, please: ${install[*]}"
+		sudo=(sudo)
+	fi
+	say "this needs root: ${sudo[*]} ${install[*]}"
+	[ ${#sudo[@]} -eq 0 ] || sudo -v
+	step "update the package lists" "about 10 s" "${sudo[@]}" apt-get update
+	step "install ${#missing[@]} packages" "about 2 min" \
+		"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}"
+}
+
+check_commands() {
+	local missing=() c
+	for c in "${COMMANDS[@]}"; do
+		command -v "$c" >/dev/null || missing+=("$c")
+	done
+	[ ${#missing[@]} -eq 0 ] ||
+		die "this is not Debian: please install what provides ${missing[*]}" \
+			"(and the headers of libelf, openssl, libibverbs, librdmacm)"
+}
+
+# Packages of another release than the machine's own come from the mirror that
+# the machine uses, with lists of ours, so that its configuration stays as it is.
+APT=(
+	-o "Dir::State::Lists=$CACHE/apt/lists" -o "Dir::Cache=$CACHE/apt/cache"
+	-o "Dir::Etc::sourcelist=$CACHE/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
+	-o APT::Sandbox::User=root -o Debug::NoLocking=1
+)
+
+# $1: a suite of Debian
+update_lists() {
+	local uri keys=/usr/share/keyrings/debian-archive-keyring.gpg
+	# shellcheck disable=SC2016 # apt expands it
+	uri=$(apt-get indextargets --format '$(REPO_URI)' \
+		'Created-By: Packages' 'Label: Debian' | sort | uniq -c | sort -rn |
+		awk 'NR == 1 { print $2 }')
+	[ -n "$uri" ] || die "no Debian mirror in the configuration of apt (try: apt-get update)"
+	mkdir -p "$CACHE"/apt/{lists/partial,cache/archives/partial}
+	echo "deb [signed-by=$keys] $uri $1 main" >"$CACHE/apt/sources.list"
+	apt-get "${APT[@]}" update
+}
+
+download() {
+	rm -rf "$CACHE/debs/partial"
+	mkdir -p "$CACHE/debs/partial"
+	cd "$CACHE/debs/partial"
+	apt-get "${APT[@]}" download "$1"
+}
+
+# The newest package NAME with a version that matches PATTERN (of a shell),
+# from trixie-backports or else trixie; it stays in the cache.
+deb() {
+	local name=$1 pattern=$2 suite version file f
+	mkdir -p "$CACHE/debs"
+	for f in "$CACHE/debs/${name}_"*.deb; do
+		file=${f##*/"${name}"_}
+		# shellcheck disable=SC2053 # a pattern
+		if [[ -e $f && ${file%%_*} == $pattern ]]; then
+			echo "$f"
+			return
+		fi
+	done
+	is_debian || die "the Debian package $name $pattern can be fetched on Debian only"
+	for suite in trixie-backports trixie; do
+		step "update the package list of $suite" "about 10 s" update_lists "$suite"
+		version=$(apt-cache "${APT[@]}" madison "$name" | awk '{ print $3 }' | sort -Vr |
+			while IFS= read -r v; do
+				# shellcheck disable=SC2053 # a pattern
+				[[ $v != $pattern ]] || { echo "$v"; break; }
+			done)
+		[ -z "$version" ] || break
+	done
+	[ -n "$version" ] || die "neither trixie-backports nor trixie has $name $pattern"
+	mkdir -p "$CACHE/debs/partial"
+	step "download $name $version" "up to 170 MB" download "$name=$version"
+	file=$(find "$CACHE/debs/partial" -name "${name}_*.deb" | head -n 1)
+	f=${name}_${version}_${file##*_}
+	mv "$file" "$CACHE/debs/$f"
+	echo "$CACHE/debs/$f"
+}
+
+# Where the source of Rust's library is, if it is there.
+rust_lib_src() {
+	local dir version
+	version=$(rust_version)
+	for dir in "$(rustc --print sysroot)/lib/rustlib/src/rust/library" \
+		"/usr/src/rustc-$version/library" "$CACHE/tools/rust-src-$version/library"; do
+		if [ -f "$dir/core/src/lib.rs" ]; then
+			echo "$dir"
+			return
+		fi
+	done
+	return 1
+}
+
+unpack_rust_src() {
+	local tmp=$CACHE/tools/rust-src.tmp
+	rm -rf "$tmp"
+	mkdir -p "$tmp"
+	dpkg -x "$2" "$tmp"
+	rm -rf "$CACHE/tools/rust-src-$1"
+	mv "$tmp/usr/src/rustc-$1" "$CACHE/tools/rust-src-$1"
+	rm -rf "$tmp"
+}
+
+get_rust_src() {
+	local version file
+	! rust_lib_src >/dev/null || return 0
+	version=$(rust_version)
+	say "rustc $version has no source of its library: looking for Debian's package"
+	file=$(deb rust-src "$version*") ||
+		die "please get the source of Rust's library: rustup component add rust-src"
+	step "unpack $(basename "$file")" "about 10 s" unpack_rust_src "$version" "$file"
+}
+
+get_bindgen() {
+	local dir=$CACHE/tools/bindgen-$BINDGEN_VERSION
+	[ ! -x "$dir/bin/bindgen" ] || return 0
+	step "build bindgen $BINDGEN_VERSION" "about $((5 / $(nproc) + 1)) min" \
+		env CARGO_TARGET_DIR="$CACHE/tools/target" \
+		cargo install --locked --root "$dir" --version "$BINDGEN_VERSION" bindgen-cli
+	rm -rf "$CACHE/tools/target"
+}
+
+case ${1:-} in
+'')
+	lock
+	if is_debian; then install_packages; else check_commands; fi
+	if ! command -v rustc >/dev/null || ! command -v cargo >/dev/null; then
+		die "please install Rust 1.85 or later, for instance with rustup"
+	fi
+	at_least "$(rust_version)" 1.85 || die "rustc $(rust_version) is too old: 1.85 or later"
+	get_rust_src
+	get_bindgen
+	;;
+rust-lib-src) rust_lib_src ;;
+deb) deb "$2" "$3" ;;
+*) die "what is $1?" ;;
+esac
