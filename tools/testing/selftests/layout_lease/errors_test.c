@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Malformed or forbidden requests: each gets the error that the documentation
+ * promises, and changes nothing.
+ */
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#define LL_NO_RDMA
+#include "layout_lease_fixture.h"
+
+static struct layout_lease request(int type)
+{
+	return (struct layout_lease) {
+		.size = sizeof(struct layout_lease),
+		.type = type,
+		.len = 4096,
+	};
+}
+
+static int set_raw(int fd, const void *arg)
+{
+	return fcntl(fd, F_SETLAYOUT, arg) ? -errno : 0;
+}
+
+static int get_raw(int fd, void *arg)
+{
+	return fcntl(fd, F_GETLAYOUT, arg) ? -errno : 0;
+}
+
+/* Run fn(fd) in a process without privileges: its return value. */
+static int unprivileged(int fd, int (*fn)(int fd))
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid)
+		_exit(ll_drop_privileges() ? 255 : -fn(fd));
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return -ECHILD;
+	return -WEXITSTATUS(status);
+}
+
+static int lease_shared(int fd)
+{
+	return ll_lease(fd, F_RDLCK, 0, 0);
+}
+
+static int seize(int fd)
+{
+	return ll_setlayout(fd, F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE);
+}
+
+LL_TEST(bad_type)
+{
+	static const int types[] = { 3, 4, F_LAYOUT | F_RDLCK, F_LAYOUT | F_WRLCK,
+				     0xffff };
+	int fd = open(self->path, O_RDWR);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(types); i++) {
+		EXPECT_EQ(-EINVAL, ll_lease(fd, types[i], 0, 0))
+			TH_LOG("type %d", types[i]);
+	}
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+	EXPECT_EQ(0, ll_proc_locks(fd));
+}
+
+LL_TEST(bad_size)
+{
+	static const unsigned int sizes[] = { 0, 1, 8,
+					      LAYOUT_LEASE_SIZE_VER0 - 1 };
+	struct layout_lease lease = request(F_RDLCK);
+	int fd = open(self->path, O_RDWR);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		lease.size = sizes[i];
+		EXPECT_EQ(-EINVAL, set_raw(fd, &lease))
+			TH_LOG("size %u", sizes[i]);
+		EXPECT_EQ(-EINVAL, get_raw(fd, &lease))
+			TH_LOG("size %u", sizes[i]);
+	}
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+}
+
+LL_TEST(newer_struct)
+{
+	struct {
+		struct layout_lease lease;
+		char more[32];
+	} arg = { .lease = request(F_RDLCK) };
+	int fd = open(self->path, O_RDWR);
+
+	arg.lease.size = sizeof(arg);
+	arg.more[31] = 1;
+	EXPECT_EQ(-E2BIG, set_raw(fd, &arg));
+	EXPECT_EQ(-E2BIG, get_raw(fd, &arg));
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+
+	/* What is zero is no news. */
+	arg.more[31] = 0;
+	EXPECT_EQ(0, set_raw(fd, &arg));
+	EXPECT_EQ(LAYOUT_LEASE_GRANTED, ll_state(fd));
+	arg.lease = request(F_UNLCK);
+	arg.lease.size = sizeof(arg);
+	EXPECT_EQ(0, get_raw(fd, &arg));
+	EXPECT_EQ(LAYOUT_LEASE_GRANTED, arg.lease.state);
+}
+
+LL_TEST(absurd_size)
+{
+	struct layout_lease *arg = calloc(4, ll_pg);
+	int fd = open(self->path, O_RDWR);
+
+	ASSERT_NE(NULL, arg);
+	*arg = request(F_RDLCK);
+	arg->size = 2 * ll_pg;
+	EXPECT_EQ(-E2BIG, set_raw(fd, arg));
+	arg->size = UINT_MAX;
+	EXPECT_EQ(-E2BIG, set_raw(fd, arg));
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+}
+
+LL_TEST(bad_flags)
+{
+	static const struct {
+		int type;
+		unsigned int flags;
+	} bad[] = {
+		{ F_RDLCK, 0x4 },
+		{ F_RDLCK, 0x80000000 },
+		{ F_UNLCK, 0x4 },
+		{ F_UNLCK, 0x80000000 | LAYOUT_LEASE_REVOKE },
+		{ F_RDLCK, LAYOUT_LEASE_REVOKE },
+		{ F_WRLCK, LAYOUT_LEASE_REVOKE },
+		{ F_RDLCK, LAYOUT_LEASE_SEIZE },
+		{ F_WRLCK, LAYOUT_LEASE_SEIZE },
+		{ F_RDLCK, LAYOUT_LEASE_REVOKE | LAYOUT_LEASE_SEIZE },
+	};
+	struct layout_lease lease = request(F_UNLCK);
+	int fd = open(self->path, O_RDWR);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		EXPECT_EQ(-EINVAL, ll_setlayout(fd, bad[i].type, 0, 0,
+						bad[i].flags))
+			TH_LOG("type %d flags %#x", bad[i].type, bad[i].flags);
+	}
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+
+	lease.flags = 0x4;
+	EXPECT_EQ(-EINVAL, get_raw(fd, &lease));
+}
+
+/* A refused request leaves the lease that is there alone. */
+LL_TEST(refused_keeps_lease)
+{
+	int fd = open(self->path, O_RDWR);
+	struct layout_lease lease;
+
+	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, ll_pg, ll_pg));
+	EXPECT_EQ(-EINVAL, ll_lease(fd, 7, 0, 0));
+	EXPECT_EQ(-EINVAL, ll_setlayout(fd, F_UNLCK, 0, 0, 0x4));
+	EXPECT_EQ(-EINVAL, ll_lease(fd, F_WRLCK, ULLONG_MAX, 2));
+	ASSERT_EQ(0, ll_getlayout(fd, 0, 0, &lease));
+	EXPECT_EQ(LAYOUT_LEASE_GRANTED, lease.state);
+	EXPECT_EQ(F_RDLCK, lease.type);
+	EXPECT_EQ(ll_pg, lease.start);
+	EXPECT_EQ(ll_pg, lease.len);
+}
+
+LL_TEST(bad_range)
+{
+	static const struct {
+		__u64 start, len;
+	} bad[] = {
+		{ ULLONG_MAX, 1 },
+		{ ULLONG_MAX, 2 },
+		{ 4096, ULLONG_MAX },
+		{ 1ULL << 63, 0 },
+		{ 1ULL << 63, 1 },
+		{ LLONG_MAX, 2 },
+	};
+	int fd = open(self->path, O_RDWR);
+	struct layout_lease lease;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		EXPECT_EQ(-EINVAL, ll_lease(fd, F_RDLCK, bad[i].start,
+					    bad[i].len))
+			TH_LOG("range %u", i);
+		EXPECT_EQ(-EINVAL, ll_lease(fd, F_UNLCK, bad[i].start,
+					    bad[i].len))
+			TH_LOG("range %u", i);
+		EXPECT_EQ(-EINVAL, ll_getlayout(fd, bad[i].start, bad[i].len,
+						&lease))
+			TH_LOG("range %u", i);
+	}
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+}
+
+LL_TEST(bad_pointer)
+{
+	int fd = open(self->path, O_RDWR);
+	char *map = mmap(NULL, 2 * ll_pg, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct layout_lease *half = (void *)(map + ll_pg -
+					     sizeof(*half) / 2);
+	struct layout_lease *whole = (void *)map;
+
+	ASSERT_NE(MAP_FAILED, map);
+	half->size = sizeof(*half);
+	ASSERT_EQ(0, munmap(map + ll_pg, ll_pg));
+	EXPECT_EQ(-EFAULT, set_raw(fd, NULL));
+	EXPECT_EQ(-EFAULT, get_raw(fd, NULL));
+	EXPECT_EQ(-EFAULT, set_raw(fd, map + ll_pg));
+	EXPECT_EQ(-EFAULT, set_raw(fd, half));
+	EXPECT_EQ(-EFAULT, get_raw(fd, half));
+
+	/* F_GETLAYOUT needs memory that it can write. */
+	*whole = request(F_UNLCK);
+	ASSERT_EQ(0, mprotect(map, ll_pg, PROT_READ));
+	EXPECT_EQ(-EFAULT, get_raw(fd, whole));
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+}
+
+LL_TEST(bad_fd)
+{
+	int path_fd = open(self->path, O_PATH);
+
+	ASSERT_LE(0, path_fd);
+	EXPECT_EQ(-EBADF, ll_lease(-1, F_RDLCK, 0, 0));
+	EXPECT_EQ(-EBADF, ll_lease(9999, F_RDLCK, 0, 0));
+	EXPECT_EQ(-EBADF, ll_lease(path_fd, F_RDLCK, 0, 0));
+	EXPECT_EQ(-EBADF, ll_state(path_fd));
+}
+
+LL_TEST(not_a_regular_file)
+{
+	int fds[5], pipe_fds[2];
+	unsigned int i;
+
+	fds[0] = open(getenv("DAX1"), O_RDONLY | O_DIRECTORY);
+	fds[1] = open("/dev/null", O_RDWR);
+	fds[2] = socket(AF_UNIX, SOCK_STREAM, 0);
+	fds[3] = eventfd(0, 0);
+	ASSERT_EQ(0, pipe(pipe_fds));
+	fds[4] = pipe_fds[1];
+	for (i = 0; i < ARRAY_SIZE(fds); i++) {
+		ASSERT_LE(0, fds[i]);
+		EXPECT_EQ(-EINVAL, ll_lease(fds[i], F_RDLCK, 0, 0))
+			TH_LOG("file %u", i);
+		EXPECT_EQ(-EINVAL, ll_unlock(fds[i])) TH_LOG("file %u", i);
+		EXPECT_EQ(-EINVAL, ll_state(fds[i])) TH_LOG("file %u", i);
+		EXPECT_EQ(-1, fcntl(fds[i], F_SETLEASE, F_LAYOUT | F_RDLCK))
+			TH_LOG("file %u", i);
+		EXPECT_EQ(EINVAL, errno) TH_LOG("file %u", i);
+	}
+}
+
+LL_TEST(not_dax)
+{
+	int fd = memfd_create("layout_lease", 0);
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ll_fill(fd, 1, 0));
+	EXPECT_EQ(-EOPNOTSUPP, ll_lease(fd, F_RDLCK, 0, 0));
+	EXPECT_EQ(-EOPNOTSUPP, ll_lease(fd, F_WRLCK, 0, 4096));
+	EXPECT_EQ(-1, fcntl(fd, F_SETLEASE, F_LAYOUT | F_RDLCK));
+	EXPECT_EQ(EOPNOTSUPP, errno);
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+}
+
+LL_TEST(exclusive_needs_write_access)
+{
+	int fd = open(self->path, O_RDONLY);
+
+	EXPECT_EQ(-EACCES, ll_lease(fd, F_WRLCK, 0, 0));
+	EXPECT_EQ(-1, fcntl(fd, F_SETLEASE, F_LAYOUT | F_WRLCK));
+	EXPECT_EQ(EACCES, errno);
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+	EXPECT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	EXPECT_EQ(-EACCES, ll_lease(fd, F_WRLCK, 0, 0));
+	EXPECT_EQ(LAYOUT_LEASE_GRANTED, ll_state(fd));
+}
+
+LL_TEST(needs_owner_or_cap_lease)
+{
+	int fd = open(self->path, O_RDWR);
+
+	ASSERT_EQ(0, fchmod(fd, 0666));
+	EXPECT_EQ(-EACCES, unprivileged(fd, lease_shared));
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+
+	/* The owner may, and so may CAP_LEASE. */
+	ASSERT_EQ(0, fchown(fd, 65534, 65534));
+	EXPECT_EQ(0, unprivileged(fd, lease_shared));
+	EXPECT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+}
+
+LL_TEST(seize_needs_cap_sys_admin)
+{
+	int fd = open(self->path, O_RDWR);
+
+	ASSERT_EQ(0, fchown(fd, 65534, 65534));
+	ASSERT_EQ(0, ll_do(self->helper, LL_OP_LEASE, self->path, 0, 0,
+			   F_RDLCK));
+	EXPECT_EQ(-EPERM, unprivileged(fd, seize));
+	EXPECT_EQ(LAYOUT_LEASE_GRANTED,
+		  ll_do(self->helper, LL_OP_STATE, "", 0, 0, 0));
+	EXPECT_EQ(0, seize(fd));
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED,
+		  ll_do(self->helper, LL_OP_STATE, "", 0, 0, 0));
+}
+
+LL_TEST(leases_disabled)
+{
+	static const char sysctl[] = "/proc/sys/fs/leases-enable";
+	int fd = open(self->path, O_RDWR);
+	int ret;
+
+	ASSERT_EQ(0, ll_write_str(sysctl, "0"));
+	ret = ll_lease(fd, F_RDLCK, 0, 0);
+	ASSERT_EQ(0, ll_write_str(sysctl, "1"));
+	EXPECT_EQ(-EINVAL, ret);
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+}
+
+LL_TEST(conflict)
+{
+	int fd = open(self->path, O_RDWR);
+
+	ASSERT_EQ(0, ll_do(self->helper, LL_OP_LEASE, self->path, 0, ll_pg,
+			   F_WRLCK));
+	EXPECT_EQ(-EAGAIN, ll_lease(fd, F_RDLCK, 0, 0));
+	EXPECT_EQ(-EAGAIN, ll_lease(fd, F_WRLCK, ll_pg - 1, 1));
+	EXPECT_EQ(-1, fcntl(fd, F_SETLEASE, F_LAYOUT | F_RDLCK));
+	EXPECT_EQ(EAGAIN, errno);
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+	EXPECT_EQ(1, ll_proc_locks(fd));
+}
+
+LL_TEST(bad_setlease_spelling)
+{
+	static const int args[] = { F_LAYOUT | 3, F_LAYOUT | 4,
+				    F_LAYOUT | F_UNLCK | 32, F_LAYOUT | 64 };
+	int fd = open(self->path, O_RDWR);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(args); i++) {
+		EXPECT_EQ(-1, fcntl(fd, F_SETLEASE, args[i]))
+			TH_LOG("argument %d", args[i]);
+		EXPECT_EQ(EINVAL, errno) TH_LOG("argument %d", args[i]);
+	}
+	EXPECT_EQ(-1, fcntl(9999, F_SETLEASE, F_LAYOUT | F_RDLCK));
+	EXPECT_EQ(EBADF, errno);
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+}
+
+LL_TEST(bad_grace)
+{
+	static const char sysctl[] = LL_GRACE_SYSCTL;
+
+	EXPECT_EQ(-EINVAL, ll_write_str(sysctl, "-2"));
+	EXPECT_EQ(-EINVAL, ll_write_str(sysctl, "soon"));
+	EXPECT_EQ(-EINVAL, ll_write_str(sysctl, "99999999999"));
+	EXPECT_EQ(LL_GRACE, ll_read_long(sysctl, -9));
+}
+
+/* As many leases as it takes, in disjoint pieces. */
+LL_TEST(limit)
+{
+	int fd = open(self->path, O_RDWR);
+	long end = ll_now_ms() + 10000;
+	__u64 n = 0;
+	int ret = 0;
+
+	while (!ret && n < 20000 && ll_now_ms() < end)
+		ret = ll_lease(fd, F_RDLCK, 2 * n++ * ll_pg, ll_pg);
+	ASSERT_EQ(0, ll_unlock(fd));
+	ASSERT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+	ASSERT_EQ(0, ll_proc_locks(fd));
+	if (!ret)
+		SKIP(return, "no limit met within %llu leases",
+		     (unsigned long long)n);
+	EXPECT_EQ(-ENOLCK, ret);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the tests of layout leases have in common: leases, RDMA over a loopback
+ * pair of queue pairs, and a second process that breaks, leases or waits.
+ *
+ * Environment: DAX1 and DAX2, mount points of DAX filesystems (mounted with
+ * -o dax=always); RDMA_DEV, an RDMA device (default: the first one).
+ */
+#ifndef __LAYOUT_LEASE_LIB_H
+#define __LAYOUT_LEASE_LIB_H
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/types.h>
+
+#include <infiniband/verbs.h>
+#include <linux/falloc.h>
+/* Not <fcntl.h>: both define struct flock, and the lease is new in this one. */
+#include <linux/fcntl.h>
+
+int open(const char *path, int flags, ...);
+int fcntl(int fd, int cmd, ...);
+int fallocate(int fd, int mode, off_t offset, off_t len);
+
+#ifndef ARRAY_SIZE
+#define ARRAY_SIZE(arr)	(sizeof(arr) / sizeof((arr)[0]))
+#endif
+
+#define LL_PAGES	256	/* length of the test files */
+#define LL_SOON_MS	20000	/* "at once" on a slow, much instrumented machine */
+#define LL_GRACE	120	/* seconds; nobody may wait that long by mistake */
+#define LL_SLACK_MS	10000	/* a deadline may be late by this much */
+
+#define LL_GRACE_SYSCTL	"/proc/sys/fs/layout-lease-break-time"
+#define LL_PLAIN_GRACE	"/proc/sys/fs/lease-break-time"
+
+extern size_t ll_pg;		/* page size */
+
+/* Small things. Functions that return int return 0 or -errno. */
+long ll_now_ms(void);
+void ll_sleep_ms(long ms);
+int ll_write_str(const char *path, const char *text);
+int ll_write_long(const char *path, long value);
+long ll_read_long(const char *path, long or_else);
+void ll_set_grace(int seconds);
+long ll_status_kb(const char *field);
+int ll_drop_privileges(void);
+
+/* Files: page n is filled with the byte (seed + n). */
+int ll_mkfile(char *path, size_t size, const char *dir, unsigned int pages,
+	      unsigned char seed);
+int ll_fill(int fd, unsigned int pages, unsigned char seed);
+int ll_file_byte(const char *path, off_t offset);
+bool ll_file_is(const char *path, off_t offset, size_t len, unsigned char byte);
+char *ll_map(int fd, off_t offset, size_t len, int prot);
+int ll_punch(int fd, off_t offset, off_t len);
+int ll_clone(const char *from, const char *to, off_t offset, size_t len);
+
+/* Leases */
+int ll_setlayout(int fd, int type, __u64 start, __u64 len,
+		 unsigned int flags);
+int ll_getlayout(int fd, __u64 start, __u64 len,
+		 struct layout_lease *lease);
+int ll_state(int fd);		/* of the first lease in the file, or -errno */
+int ll_proc_locks(int fd);	/* lines LAYOUT of this inode in /proc/locks */
+bool ll_gone(int fd);		/* such lines go away soon */
+
+static inline int ll_lease(int fd, int type, __u64 start, __u64 len)
+{
+	return ll_setlayout(fd, type, start, len, 0);
+}
+
+static inline int ll_unlock(int fd)
+{
+	return ll_setlayout(fd, F_UNLCK, 0, 0, 0);
+}
+
+static inline int ll_revoke(int fd)
+{
+	return ll_setlayout(fd, F_UNLCK, 0, 0, LAYOUT_LEASE_REVOKE);
+}
+
+/* Signals; SIGIO and SIGRTMIN are blocked by ll_env_init(). */
+int ll_signal(int sig, long timeout_ms, siginfo_t *info);
+bool ll_no_signal(void);
+
+/* RDMA: a is the peer, b the owner of the memory regions under test. */
+struct ll_rdma {
+	struct ibv_context *ctx;
+	struct ibv_pd *pd;
+	struct ibv_cq *cq[2];
+	struct ibv_qp *qp[2];
+	union ibv_gid gid;
+	int gid_index;
+	enum ibv_mtu mtu;
+	char *buf;		/* of the peer */
+	struct ibv_mr *buf_mr;
+};
+
+#define LL_BUF		(64 * 1024)
+#define LL_ACCESS	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | \
+			 IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC | \
+			 IBV_ACCESS_MW_BIND)
+#define LL_A		0
+#define LL_B		1
+#define LL_TIMEOUT	(-1)	/* no completion came */
+
+const char *ll_rdma_open(struct ll_rdma *r);	/* NULL, or why not */
+int ll_rdma_connect(struct ll_rdma *r);		/* also after an error */
+struct ibv_mr *ll_reg(struct ll_rdma *r, void *addr, size_t len, int access);
+int ll_reg_errno(struct ll_rdma *r, void *addr, size_t len, int access);
+int ll_rereg(struct ibv_mr *mr, struct ibv_pd *pd, int flags, int access);
+int ll_wait_wc(struct ll_rdma *r, int side, long timeout_ms, struct ibv_wc *wc);
+int ll_post(struct ll_rdma *r, int side, enum ibv_wr_opcode op,
+	    __u64 laddr, __u32 lkey, size_t len, __u64 raddr,
+	    __u32 rkey);
+/* The peer writes len times byte, or reads: status of the completion. */
+int ll_rdma_write(struct ll_rdma *r, const void *raddr, __u32 rkey,
+		  size_t len, unsigned char byte);
+int ll_rdma_read(struct ll_rdma *r, const void *raddr, __u32 rkey,
+		 size_t len);
+/* No access to this key succeeds; leaves the pair usable. */
+bool ll_rkey_is_dead(struct ll_rdma *r, const void *raddr, __u32 rkey);
+
+/* Other processes */
+struct ll_proc {
+	pid_t pid;
+	int sock;
+};
+
+int ll_proc_start(struct ll_proc *p, void (*fn)(int sock, void *arg),
+		  void *arg);
+void ll_proc_stop(struct ll_proc *p);	/* SIGKILL and wait */
+int ll_proc_wait(struct ll_proc *p, long timeout_ms);
+int ll_put(int sock, int value);
+int ll_get(int sock, long timeout_ms);	/* value, or -ETIME, -EPIPE */
+
+enum ll_op {
+	LL_OP_TRUNCATE,		/* to a bytes */
+	LL_OP_FTRUNCATE,
+	LL_OP_PUNCH,		/* b bytes at a */
+	LL_OP_ZERO,
+	LL_OP_COLLAPSE,
+	LL_OP_INSERT,
+	LL_OP_WRITE,		/* byte c, b times, at a */
+	LL_OP_READ,		/* b bytes at a */
+	LL_OP_CLONE,		/* b bytes at a (0: all) from path to path2 */
+	LL_OP_OPEN_TRUNC,
+	LL_OP_OPEN_WRITE,
+	LL_OP_RENAME,		/* to path2 */
+	LL_OP_LEASE,		/* type c, b bytes at a; the file stays open */
+	LL_OP_UNLOCK,		/* of that file, with flags c */
+	LL_OP_STATE,
+	LL_OP_CLOSE,
+};
+
+struct ll_cmd {
+	enum ll_op op;
+	char path[PATH_MAX];
+	char path2[PATH_MAX];
+	long long a, b, c;
+};
+
+struct ll_result {
+	int ret;		/* 0 or -errno */
+	long ms;		/* how long it took */
+};
+
+/* The helper: does what it is told, in a process of its own. */
+int ll_helper_start(struct ll_proc *p);
+void ll_send(struct ll_proc *p, enum ll_op op, const char *path, long long a,
+	     long long b, long long c);
+void ll_send2(struct ll_proc *p, enum ll_op op, const char *path,
+	      const char *path2, long long a, long long b);
+int ll_done(struct ll_proc *p, long timeout_ms, struct ll_result *res);
+int ll_do(struct ll_proc *p, enum ll_op op, const char *path, long long a,
+	  long long b, long long c);
+
+/* A process that holds a shared lease on a whole file and one MR on it. */
+struct ll_holder {
+	const char *path;
+	bool cooperative;	/* lets go when told; else does nothing */
+};
+
+#define LL_HOLDER_READY		1
+#define LL_HOLDER_BREAK		2
+#define LL_HOLDER_RELEASED	3
+#define LL_HOLDER_REVOKED	4
+#define LL_HOLDER_ERROR		5
+
+/* For ll_proc_start(); sends the above, then waits until the socket closes. */
+void ll_holder(int sock, void *arg);
+
+/* What each test starts from and leaves behind. */
+struct ll_env {
+	char path[PATH_MAX];	/* a fresh file, LL_PAGES long, seed 0 */
+	struct ll_proc helper;
+	struct ll_rdma rdma;
+	long saved_grace;
+	long saved_plain_grace;
+};
+
+const char *ll_env_init(struct ll_env *env, bool rdma);
+void ll_env_exit(struct ll_env *env);
+
+#endif /* __LAYOUT_LEASE_LIB_H */
