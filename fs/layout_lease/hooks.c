@@ -642,8 +642,9 @@ int __layout_break_begin(struct layout_break *brk, struct inode *inode,
 		provider_put(ops);
 		return 0;
 	}
+	/* Both spellings of infinity are U64_MAX here, as for leases. */
 	brk->start = round_down((u64)start, BREAK_ALIGN);
-	brk->last = (u64)last | (BREAK_ALIGN - 1);
+	brk->last = last == LLONG_MAX ? U64_MAX : (u64)last | (BREAK_ALIGN - 1);
 	brk->flags = flags;
 	ops->break_begin(brk);
 
