@@ -143,17 +143,26 @@ impl<T: Consumer> Attachment<T> {
         unpin: Some(Self::unpin_callback),
     };
 
+    /// # Safety
+    ///
+    /// Called by a provider, with the consumer that `new` was given.
     unsafe extern "C" fn begin_callback(data: *mut c_void) {
         // SAFETY: `data` is the consumer given to `new`, valid until the attachment is dropped.
         unsafe { &*data.cast::<T>() }.begin();
     }
 
+    /// # Safety
+    ///
+    /// Called by a provider, with the consumer that `new` was given.
     unsafe extern "C" fn finish_callback(data: *mut c_void) -> c_int {
         // SAFETY: As in `begin_callback`.
         let consumer = unsafe { &*data.cast::<T>() };
         from_result(|| consumer.finish().map(|()| 0))
     }
 
+    /// # Safety
+    ///
+    /// Called by a provider, with the consumer that `new` was given.
     unsafe extern "C" fn unpin_callback(data: *mut c_void) -> bool {
         // SAFETY: As in `begin_callback`.
         unsafe { &*data.cast::<T>() }.unpin()
@@ -617,6 +626,9 @@ impl<P: Provider> Registration<P> {
         unsafe { ArcBorrow::from_raw(index.cast::<P>()) }
     }
 
+    /// # Safety
+    ///
+    /// Called by `hooks.c`, as `struct layout_lease_ops` says.
     unsafe extern "C" fn index_get(index: *mut c_void) {
         // SAFETY: The index is published, so a reference is held.
         let index = Arc::from(unsafe { Self::borrow(index) });
@@ -624,6 +636,9 @@ impl<P: Provider> Registration<P> {
         let _ = Arc::into_raw(index);
     }
 
+    /// # Safety
+    ///
+    /// Called by `hooks.c`, as `struct layout_lease_ops` says.
     unsafe extern "C" fn index_put(index: *mut c_void) {
         // SAFETY: The C side gives back a reference.
         drop(unsafe { Arc::from_raw(index.cast::<P>()) });
@@ -657,6 +672,9 @@ impl<P: Provider> Registration<P> {
         from_err_ptr(present).map(|present| unsafe { Arc::from_raw(present.cast::<P>()) })
     }
 
+    /// # Safety
+    ///
+    /// Called by `hooks.c`, as `struct layout_lease_ops` says.
     unsafe extern "C" fn set(
         ops: *const bindings::layout_lease_ops,
         file: *mut bindings::file,
@@ -681,6 +699,9 @@ impl<P: Provider> Registration<P> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by `hooks.c`, as `struct layout_lease_ops` says.
     unsafe extern "C" fn unset(
         index: *mut c_void,
         file: *mut bindings::file,
@@ -691,17 +712,26 @@ impl<P: Provider> Registration<P> {
         from_result(|| P::unset(index, FileId(file as usize), arg).map(|()| 0))
     }
 
+    /// # Safety
+    ///
+    /// Called by `hooks.c`, as `struct layout_lease_ops` says.
     unsafe extern "C" fn get(index: *mut c_void, file: *mut bindings::file, arg: *mut Argument) {
         // SAFETY: The C side holds a reference to the index, and `arg` is valid for the call.
         let (index, arg) = unsafe { (Self::borrow(index), &mut *arg) };
         P::get(index, FileId(file as usize), arg);
     }
 
+    /// # Safety
+    ///
+    /// Called by `hooks.c`, as `struct layout_lease_ops` says.
     unsafe extern "C" fn release(index: *mut c_void, file: *mut bindings::file) {
         // SAFETY: The C side holds a reference to the index.
         P::release(unsafe { Self::borrow(index) }, FileId(file as usize));
     }
 
+    /// # Safety
+    ///
+    /// Called by `hooks.c`, as `struct layout_lease_ops` says.
     unsafe extern "C" fn break_begin(brk: *mut bindings::layout_break) {
         // SAFETY: The breaker holds a reference to the index, and keeps the break in place.
         unsafe {
@@ -709,6 +739,9 @@ impl<P: Provider> Registration<P> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by `hooks.c`, as `struct layout_lease_ops` says.
     unsafe extern "C" fn break_end(brk: *mut bindings::layout_break) {
         // SAFETY: The breaker holds a reference to the index.
         let index = unsafe { (*brk).index };
@@ -718,6 +751,9 @@ impl<P: Provider> Registration<P> {
         unsafe { Self::index_put(index) };
     }
 
+    /// # Safety
+    ///
+    /// Called by `hooks.c`, as `struct layout_lease_ops` says.
     unsafe extern "C" fn attach(
         index: *mut c_void,
         start: u64,
@@ -738,6 +774,9 @@ impl<P: Provider> Registration<P> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by `hooks.c`, as `struct layout_lease_ops` says.
     unsafe extern "C" fn detach(attachment: *mut bindings::layout_attachment) {
         // SAFETY: It came from `attach`, and the consumer does not use it any more.
         P::detach(unsafe { P::Attachment::from_foreign(attachment.cast()) });
