@@ -84,6 +84,10 @@ update_lists() {
 	uri=$(apt-get indextargets --format '$(REPO_URI)' \
 		'Created-By: Packages' 'Label: Debian' | sort | uniq -c | sort -rn |
 		awk 'NR == 1 { print $2 }')
+	# Before the first update apt knows no labels.
+	# shellcheck disable=SC2016
+	[ -n "$uri" ] || uri=$(apt-get indextargets --format '$(REPO_URI)' \
+		'Created-By: Packages' 'Component: main' | head -n 1)
 	[ -n "$uri" ] || die "no Debian mirror in the configuration of apt (try: apt-get update)"
 	mkdir -p "$CACHE"/apt/{lists/partial,cache/archives/partial}
 	echo "deb [signed-by=$keys] $uri $1 main" >"$CACHE/apt/sources.list"
