@@ -254,6 +254,12 @@ static inline int fcntl_getlayout(struct file *file,
 	return -EINVAL;
 }
 
+static inline int fcntl_setlease_layout(unsigned int fd, struct file *file,
+					int type)
+{
+	return -EINVAL;
+}
+
 static inline int layout_break_begin(struct layout_break *brk,
 				     struct inode *inode, loff_t start,
 				     loff_t last, unsigned int flags)
