@@ -134,7 +134,7 @@ void *layout_lease_index_publish(const struct layout_lease_ops *ops,
 	if (present)
 		ops->index_get(present);
 	else
-		ctx->flc_layout_index = index;
+		WRITE_ONCE(ctx->flc_layout_index, index);
 	return present;
 }
 EXPORT_SYMBOL_GPL(layout_lease_index_publish);
@@ -150,7 +150,7 @@ void layout_lease_index_unpublish(struct inode *inode)
 	struct file_lock_context *ctx = locks_inode_context(inode);
 
 	guard(spinlock)(&ctx->flc_lock);
-	ctx->flc_layout_index = NULL;
+	WRITE_ONCE(ctx->flc_layout_index, NULL);
 }
 EXPORT_SYMBOL_GPL(layout_lease_index_unpublish);
 
@@ -625,6 +625,14 @@ void layout_lease_release(struct file *file)
  * Breakers
  */
 
+bool __layout_inode_is_leased(const struct inode *inode)
+{
+	struct file_lock_context *ctx = locks_inode_context(inode);
+
+	return ctx && READ_ONCE(ctx->flc_layout_index);
+}
+EXPORT_SYMBOL_GPL(__layout_inode_is_leased);
+
 /* The unit of DAX mappings, hence of what an attachment pins. */
 #define BREAK_ALIGN (IS_ENABLED(CONFIG_FS_DAX_PMD) ? (u64)PMD_SIZE : PAGE_SIZE)
 
@@ -666,6 +674,29 @@ int __layout_break_begin(struct layout_break *brk, struct inode *inode,
 	return error;
 }
 EXPORT_SYMBOL_GPL(__layout_break_begin);
+
+int __layout_break_begin_two(struct layout_break *brk1, struct inode *inode1,
+			     struct layout_break *brk2, struct inode *inode2)
+{
+	int started, error;
+
+	/* Start the second one before waiting for the first one. */
+	started = layout_break_begin(brk2, inode2, 0, LLONG_MAX,
+				     LAYOUT_BREAK_NONBLOCK);
+	error = layout_break_begin(brk1, inode1, 0, LLONG_MAX, 0);
+	if (error) {
+		if (!started)
+			layout_break_end(brk2);
+		return error;
+	}
+	if (started == -EWOULDBLOCK) {
+		error = layout_break_begin(brk2, inode2, 0, LLONG_MAX, 0);
+		if (error)
+			layout_break_end(brk1);
+	}
+	return error;
+}
+EXPORT_SYMBOL_GPL(__layout_break_begin_two);
 
 void __layout_break_end(struct layout_break *brk)
 {

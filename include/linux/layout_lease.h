@@ -131,9 +131,12 @@ bool locks_leases_enabled(void);
 int locks_lease_break_time(void);
 
 /* Breakers */
+bool __layout_inode_is_leased(const struct inode *inode);
 int __layout_break_begin(struct layout_break *brk, struct inode *inode,
 			 loff_t start, loff_t last, unsigned int flags,
 			 void (*wait)(struct inode *inode));
+int __layout_break_begin_two(struct layout_break *brk1, struct inode *inode1,
+			     struct layout_break *brk2, struct inode *inode2);
 void __layout_break_end(struct layout_break *brk);
 
 /* Consumers */
@@ -171,6 +174,18 @@ static inline bool layout_leases_exist(void)
 }
 
 /**
+ * layout_inode_is_leased - does anybody hold a layout lease on a file?
+ * @inode: the inode
+ *
+ * For operations that can do without changing the layout. Not a promise: a lease
+ * may come or go at any time.
+ */
+static inline bool layout_inode_is_leased(const struct inode *inode)
+{
+	return layout_leases_exist() && __layout_inode_is_leased(inode);
+}
+
+/**
  * layout_break_begin - an operation is about to change the layout of a file
  * @brk: token of the caller, on its stack
  * @inode: the inode whose blocks are freed, moved, shared or unmapped
@@ -199,6 +214,30 @@ static inline int layout_break_begin(struct layout_break *brk,
 	if (!layout_leases_exist())
 		return 0;
 	return __layout_break_begin(brk, inode, start, last, flags, NULL);
+}
+
+/**
+ * layout_break_begin_two - an operation shares or exchanges blocks of two files
+ * @brk1: token of the caller, on its stack
+ * @inode1: an inode, all of it
+ * @brk2: another token
+ * @inode2: the other inode, or the same
+ *
+ * The holders of both share one grace period.
+ *
+ * Context: Process context, may sleep, interruptible.
+ * Return: 0: call layout_break_end() for both. -ERESTARTSYS: for none.
+ */
+static inline int layout_break_begin_two(struct layout_break *brk1,
+					 struct inode *inode1,
+					 struct layout_break *brk2,
+					 struct inode *inode2)
+{
+	brk1->index = NULL;
+	brk2->index = NULL;
+	if (!layout_leases_exist())
+		return 0;
+	return __layout_break_begin_two(brk1, inode1, brk2, inode2);
 }
 
 /**
@@ -242,6 +281,11 @@ static inline void layout_break_end(struct layout_break *brk)
 
 #else /* !CONFIG_LAYOUT_LEASE_HOOKS */
 
+static inline bool layout_inode_is_leased(const struct inode *inode)
+{
+	return false;
+}
+
 static inline int fcntl_setlayout(unsigned int fd, struct file *file,
 				  struct layout_lease __user *uarg)
 {
@@ -263,6 +307,14 @@ static inline int fcntl_setlease_layout(unsigned int fd, struct file *file,
 static inline int layout_break_begin(struct layout_break *brk,
 				     struct inode *inode, loff_t start,
 				     loff_t last, unsigned int flags)
+{
+	return 0;
+}
+
+static inline int layout_break_begin_two(struct layout_break *brk1,
+					 struct inode *inode1,
+					 struct layout_break *brk2,
+					 struct inode *inode2)
 {
 	return 0;
 }

@@ -365,7 +365,7 @@ const char *ll_rdma_open(struct ll_rdma *r)
 	return ll_rdma_connect(r) ? "ibv_modify_qp failed" : NULL;
 }
 
-int ll_rdma_connect(struct ll_rdma *r)
+static int connect_once(struct ll_rdma *r)
 {
 	struct ibv_qp_attr attr;
 	struct ibv_wc wc;
@@ -418,6 +418,19 @@ int ll_rdma_connect(struct ll_rdma *r)
 				     IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC);
 	}
 	return ret ? -EIO : 0;
+}
+
+/*
+ * The responder of rxe goes to the error state a little later than the
+ * requester has its completion, be it reset meanwhile.
+ */
+int ll_rdma_connect(struct ll_rdma *r)
+{
+	int ret, i;
+
+	for (i = 0; (ret = connect_once(r)) && i < 10; i++)
+		ll_sleep_ms(10);
+	return ret;
 }
 
 struct ibv_mr *ll_reg(struct ll_rdma *r, void *addr, size_t len, int access)

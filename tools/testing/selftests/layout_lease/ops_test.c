@@ -1,0 +1,635 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What operations do to leases: each row of a table is an operation of another
+ * process on a file of 8 MiB, in which two ranges are leased and registered,
+ *
+ *	0    2    4    6    8 MiB
+ *	|-A--|.o..|....|-B--|		o: 64 KiB that are a hole
+ *
+ * and says which of the two loses its lease and its memory region. The other
+ * one keeps both. There is no grace period.
+ */
+#include <linux/fs.h>
+#include <linux/mount.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "kselftest_harness.h"
+#include "layout_lease_lib.h"
+
+#define KB		1024LL
+#define MB		(1024 * KB)
+#define SIZE		(8 * MB)
+#define HOLE		(3 * MB)
+#define HOLE_LEN	(64 * KB)
+#define MAX_SYSTEM_MS	3000	/* who waits does not spin */
+
+/* What is hit. */
+#define A		0x1
+#define B		0x2
+#define ANY		0x8	/* one, both or none */
+#define TWO_FILES	(A | B)	/* both are broken as a whole, whatever follows */
+
+/* Page n of a file has the byte (seed + n). */
+#define FILES		0x10
+#define OTHERS		0x55
+#define ZEROES		(-1)
+
+/* <xfs/xfs_fs.h> may be missing or too old. */
+#ifndef XFS_IOC_EXCHANGE_RANGE
+struct xfs_exchange_range {
+	__s32 file1_fd;
+	__u32 pad;
+	__u64 file1_offset;
+	__u64 file2_offset;
+	__u64 length;
+	__u64 flags;
+};
+
+#define XFS_EXCHANGE_RANGE_TO_EOF	0x1
+#define XFS_EXCHANGE_RANGE_DRY_RUN	0x4
+#define XFS_IOC_EXCHANGE_RANGE	_IOW('X', 129, struct xfs_exchange_range)
+#endif
+
+#ifndef FALLOC_FL_WRITE_ZEROES
+#define FALLOC_FL_WRITE_ZEROES	0x80
+#endif
+
+struct job;
+
+struct row {
+	int (*op)(const struct job *job);	/* -1: errno */
+	int mode;
+	long long off, len;
+	int ret;		/* what it returns, or -errno */
+	int hits;
+	bool xfs;		/* XFS only */
+	bool reuse;		/* what becomes of the freed blocks */
+	long long size;		/* of the file, if not SIZE */
+	int other;		/* seed of another file, 0: none */
+	int file_has, other_has;	/* in the range afterwards */
+};
+
+/* In the process that does it. */
+struct job {
+	const struct row *row;
+	const char *dir, *path, *other_path;
+	int fd, other;
+};
+
+struct result {
+	int ret, ms, system_ms;
+};
+
+static int op_truncate(const struct job *j)
+{
+	return ftruncate(j->fd, j->row->off);
+}
+
+static int op_truncate_path(const struct job *j)
+{
+	return truncate(j->path, j->row->off);
+}
+
+static int op_open_trunc(const struct job *j)
+{
+	return open(j->path, O_RDWR | O_TRUNC) < 0 ? -1 : 0;
+}
+
+static int op_fallocate(const struct job *j)
+{
+	return fallocate(j->fd, j->row->mode, j->row->off, j->row->len);
+}
+
+static int op_write(const struct job *j)
+{
+	char *buf = calloc(1, j->row->len);
+
+	return buf && pwrite(j->fd, buf, j->row->len, j->row->off) ==
+		j->row->len ? 0 : -1;
+}
+
+static int op_store(const struct job *j)
+{
+	char *map = ll_map(j->fd, j->row->off, j->row->len,
+			   PROT_READ | PROT_WRITE);
+
+	if (map == MAP_FAILED)
+		return -1;
+	memset(map, 0, j->row->len);
+	return 0;
+}
+
+/* These have the leased file as source, or as destination if mode is TO. */
+#define FROM	0
+#define TO	1
+
+static int op_clone(const struct job *j)
+{
+	int src = j->row->mode == TO ? j->other : j->fd;
+	int dst = j->row->mode == TO ? j->fd : j->other;
+	struct file_clone_range range = {
+		.src_fd = src,
+		.src_offset = j->row->off,
+		.src_length = j->row->len,
+		.dest_offset = j->row->off,
+	};
+
+	return j->row->len ? ioctl(dst, FICLONERANGE, &range) :
+			     ioctl(dst, FICLONE, src);
+}
+
+static int op_dedupe(const struct job *j)
+{
+	int src = j->row->mode == TO ? j->other : j->fd;
+	int dst = j->row->mode == TO ? j->fd : j->other;
+	struct file_dedupe_range *range;
+
+	range = calloc(1, sizeof(*range) + sizeof(range->info[0]));
+	if (!range)
+		return -1;
+	range->src_offset = j->row->off;
+	range->src_length = j->row->len;
+	range->dest_count = 1;
+	range->info[0].dest_fd = dst;
+	range->info[0].dest_offset = j->row->off;
+	if (ioctl(src, FIDEDUPERANGE, range))
+		return -1;
+	if (range->info[0].status >= 0)
+		return range->info[0].status;
+	errno = -range->info[0].status;
+	return -1;
+}
+
+static int op_copy(const struct job *j)
+{
+	int src = j->row->mode == TO ? j->other : j->fd;
+	int dst = j->row->mode == TO ? j->fd : j->other;
+	loff_t in = j->row->off, out = in;
+	long long left = j->row->len;
+	ssize_t n;
+
+	for (; left > 0; left -= n) {
+		n = copy_file_range(src, &in, dst, &out, left, 0);
+		if (n <= 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int op_exchange(const struct job *j)
+{
+	struct xfs_exchange_range range = {
+		.file1_fd = j->other,
+		.file1_offset = j->row->off,
+		.file2_offset = j->row->off,
+		.length = j->row->len,
+		.flags = j->row->mode,
+	};
+
+	return ioctl(j->fd, XFS_IOC_EXCHANGE_RANGE, &range);
+}
+
+static int op_rename(const struct job *j)
+{
+	return rename(j->path, j->other_path);
+}
+
+static int op_link(const struct job *j)
+{
+	return link(j->path, j->other_path);
+}
+
+static int op_unlink(const struct job *j)
+{
+	return unlink(j->path);
+}
+
+static int op_chmod(const struct job *j)
+{
+	return chmod(j->path, 0640);
+}
+
+static int op_fsync(const struct job *j)
+{
+	return fsync(j->fd);
+}
+
+static int op_fdatasync(const struct job *j)
+{
+	return fdatasync(j->fd);
+}
+
+static int op_remount_ro(const struct job *j)
+{
+	return syscall(__NR_mount, NULL, j->dir, NULL, MS_REMOUNT | MS_RDONLY,
+		       NULL);
+}
+
+static int op_freeze(const struct job *j)
+{
+	return ioctl(j->fd, FIFREEZE, 0) || ioctl(j->fd, FITHAW, 0) ? -1 : 0;
+}
+
+FIXTURE(ops) {
+	struct ll_env env;
+	struct job job;
+	struct ll_proc worker;
+	char other[PATH_MAX + 8];
+	char filler[PATH_MAX + 8];
+	char victim[PATH_MAX + 8];
+	char fd_path[32];	/* also if it is renamed or unlinked */
+	int fd;
+	char *map;
+	struct ibv_mr *mr[2];
+};
+
+FIXTURE_VARIANT(ops) {
+	struct row row;
+};
+
+#define ROW(...)	{ .row = { __VA_ARGS__ } }
+
+FIXTURE_VARIANT_ADD(ops, truncate_to_0)
+	ROW(op_truncate_path, .hits = A | B);
+FIXTURE_VARIANT_ADD(ops, truncate_into_a)
+	ROW(op_truncate, 0, 2 * MB - 1, .hits = A | B);
+FIXTURE_VARIANT_ADD(ops, truncate_behind_a)
+	ROW(op_truncate, 0, 2 * MB, .hits = B);
+FIXTURE_VARIANT_ADD(ops, truncate_to_4m)
+	ROW(op_truncate_path, 0, 4 * MB, .hits = B);
+FIXTURE_VARIANT_ADD(ops, truncate_into_b)
+	ROW(op_truncate, 0, SIZE - 1, .hits = B);
+FIXTURE_VARIANT_ADD(ops, truncate_tail)
+	ROW(op_truncate, 0, SIZE, .size = SIZE + 64 * KB);
+FIXTURE_VARIANT_ADD(ops, truncate_up)
+	ROW(op_truncate, 0, 10 * MB);
+FIXTURE_VARIANT_ADD(ops, truncate_up_old_eof_in_b)
+	ROW(op_truncate, 0, 10 * MB, .size = SIZE - 100, .hits = B);
+FIXTURE_VARIANT_ADD(ops, truncate_up_old_eof_behind_b)
+	ROW(op_truncate, 0, 10 * MB, .size = SIZE + 100);
+FIXTURE_VARIANT_ADD(ops, truncate_same_size)
+	ROW(op_truncate, 0, SIZE);
+FIXTURE_VARIANT_ADD(ops, open_trunc)
+	ROW(op_open_trunc, .hits = A | B);
+
+#define PUNCH	(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
+
+FIXTURE_VARIANT_ADD(ops, punch_head)
+	ROW(op_fallocate, PUNCH, 0, 64 * KB, .hits = A, .file_has = ZEROES);
+FIXTURE_VARIANT_ADD(ops, punch_tail)
+	ROW(op_fallocate, PUNCH, SIZE - 64 * KB, 64 * KB, .hits = B,
+	    .file_has = ZEROES);
+FIXTURE_VARIANT_ADD(ops, punch_one_page)
+	ROW(op_fallocate, PUNCH, 4 * MB, 4 * KB,
+	    .file_has = ZEROES);
+FIXTURE_VARIANT_ADD(ops, punch_between)
+	ROW(op_fallocate, PUNCH, 2 * MB, 4 * MB,
+	    .file_has = ZEROES);
+FIXTURE_VARIANT_ADD(ops, punch_all)
+	ROW(op_fallocate, PUNCH, 0, SIZE, .hits = A | B, .file_has = ZEROES);
+FIXTURE_VARIANT_ADD(ops, punch_few_bytes)
+	ROW(op_fallocate, PUNCH, 2 * MB - 100, 200, .hits = A);
+FIXTURE_VARIANT_ADD(ops, punch_behind_eof)
+	ROW(op_fallocate, PUNCH, 10 * MB, 2 * MB);
+
+FIXTURE_VARIANT_ADD(ops, zero_head)
+	ROW(op_fallocate, FALLOC_FL_ZERO_RANGE, 0, 64 * KB, .hits = A,
+	    .file_has = ZEROES);
+FIXTURE_VARIANT_ADD(ops, zero_between)
+	ROW(op_fallocate, FALLOC_FL_ZERO_RANGE, 4 * MB, 64 * KB,
+	    .file_has = ZEROES);
+FIXTURE_VARIANT_ADD(ops, zero_tail)
+	ROW(op_fallocate, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+	    SIZE - 64 * KB, 128 * KB, .hits = B);
+
+/* What shifts extents begins one block before the offset. */
+FIXTURE_VARIANT_ADD(ops, collapse_head)
+	ROW(op_fallocate, FALLOC_FL_COLLAPSE_RANGE, 0, 64 * KB, .hits = A | B);
+FIXTURE_VARIANT_ADD(ops, collapse_at_2m)
+	ROW(op_fallocate, FALLOC_FL_COLLAPSE_RANGE, 2 * MB, 64 * KB,
+	    .hits = A | B);
+FIXTURE_VARIANT_ADD(ops, collapse_at_4m)
+	ROW(op_fallocate, FALLOC_FL_COLLAPSE_RANGE, 4 * MB, 64 * KB, .hits = B);
+FIXTURE_VARIANT_ADD(ops, insert_at_2m)
+	ROW(op_fallocate, FALLOC_FL_INSERT_RANGE, 2 * MB, 64 * KB,
+	    .hits = A | B, .file_has = ZEROES);
+FIXTURE_VARIANT_ADD(ops, insert_at_4m)
+	ROW(op_fallocate, FALLOC_FL_INSERT_RANGE, 4 * MB, 64 * KB, .hits = B,
+	    .file_has = ZEROES);
+
+FIXTURE_VARIANT_ADD(ops, allocate_hole)
+	ROW(op_fallocate, 0, HOLE, HOLE_LEN, .file_has = ZEROES);
+FIXTURE_VARIANT_ADD(ops, allocate_all)
+	ROW(op_fallocate, 0, 0, SIZE);
+FIXTURE_VARIANT_ADD(ops, allocate_and_extend)
+	ROW(op_fallocate, 0, SIZE, 64 * KB, .file_has = ZEROES);
+FIXTURE_VARIANT_ADD(ops, allocate_keep_size)
+	ROW(op_fallocate, FALLOC_FL_KEEP_SIZE, SIZE, 64 * KB);
+FIXTURE_VARIANT_ADD(ops, unshare_tail)
+	ROW(op_fallocate, FALLOC_FL_UNSHARE_RANGE, SIZE - 64 * KB, 64 * KB,
+	    .hits = B, .xfs = true, .file_has = FILES);
+FIXTURE_VARIANT_ADD(ops, write_zeroes)
+	ROW(op_fallocate, FALLOC_FL_WRITE_ZEROES, SIZE - 64 * KB, 64 * KB,
+	    .ret = -EOPNOTSUPP, .hits = ANY, .file_has = FILES);
+
+FIXTURE_VARIANT_ADD(ops, write_in_place)
+	ROW(op_write, 0, 64 * KB, 64 * KB, .file_has = ZEROES);
+FIXTURE_VARIANT_ADD(ops, write_extending)
+	ROW(op_write, 0, SIZE, 64 * KB, .file_has = ZEROES);
+FIXTURE_VARIANT_ADD(ops, write_far_behind_eof)
+	ROW(op_write, 0, SIZE + MB, 64 * KB, .size = SIZE - 100);
+FIXTURE_VARIANT_ADD(ops, write_hole)
+	ROW(op_write, 0, HOLE, HOLE_LEN, .file_has = ZEROES);
+FIXTURE_VARIANT_ADD(ops, store_in_place)
+	ROW(op_store, 0, 64 * KB, 64 * KB, .file_has = ZEROES);
+FIXTURE_VARIANT_ADD(ops, store_hole)
+	ROW(op_store, 0, HOLE, HOLE_LEN, .file_has = ZEROES);
+
+/* Both inodes become copy-on-write, hence all of them. */
+FIXTURE_VARIANT_ADD(ops, clone_from)
+	ROW(op_clone, FROM, 4 * MB, .other = OTHERS, .xfs = true,
+	    .hits = A | B, .other_has = FILES);
+FIXTURE_VARIANT_ADD(ops, clone_to)
+	ROW(op_clone, TO, 4 * MB, .other = OTHERS, .xfs = true, .hits = A | B,
+	    .file_has = OTHERS);
+FIXTURE_VARIANT_ADD(ops, clone_range_from)
+	ROW(op_clone, FROM, 4 * MB, 64 * KB, .other = OTHERS, .xfs = true,
+	    .hits = A | B, .file_has = FILES, .other_has = FILES);
+FIXTURE_VARIANT_ADD(ops, clone_range_to)
+	ROW(op_clone, TO, 4 * MB, 64 * KB, .other = OTHERS, .xfs = true,
+	    .hits = A | B, .file_has = OTHERS, .other_has = OTHERS);
+FIXTURE_VARIANT_ADD(ops, dedupe_same_from)
+	ROW(op_dedupe, FROM, 4 * MB, 64 * KB, .other = FILES, .xfs = true,
+	    .hits = A | B, .file_has = FILES, .other_has = FILES);
+FIXTURE_VARIANT_ADD(ops, dedupe_same_to)
+	ROW(op_dedupe, TO, 4 * MB, 64 * KB, .other = FILES, .xfs = true,
+	    .hits = A | B, .file_has = FILES, .other_has = FILES);
+FIXTURE_VARIANT_ADD(ops, dedupe_differs_from)
+	ROW(op_dedupe, FROM, 4 * MB, 64 * KB, .other = OTHERS, .xfs = true,
+	    .ret = FILE_DEDUPE_RANGE_DIFFERS, .hits = TWO_FILES,
+	    .file_has = FILES, .other_has = OTHERS);
+FIXTURE_VARIANT_ADD(ops, dedupe_differs_to)
+	ROW(op_dedupe, TO, 4 * MB, 64 * KB, .other = OTHERS, .xfs = true,
+	    .ret = FILE_DEDUPE_RANGE_DIFFERS, .hits = TWO_FILES,
+	    .file_has = FILES, .other_has = OTHERS);
+FIXTURE_VARIANT_ADD(ops, copy_from)
+	ROW(op_copy, FROM, 4 * MB, 4 * MB - 64 * KB, .other = OTHERS,
+	    .hits = ANY, .other_has = FILES);
+FIXTURE_VARIANT_ADD(ops, copy_to)
+	ROW(op_copy, TO, 4 * MB, MB, .other = OTHERS, .hits = ANY,
+	    .file_has = OTHERS);
+
+FIXTURE_VARIANT_ADD(ops, exchange_between)
+	ROW(op_exchange, 0, 4 * MB, 64 * KB, .other = OTHERS, .xfs = true,
+	    .hits = TWO_FILES, .file_has = OTHERS, .other_has = FILES);
+FIXTURE_VARIANT_ADD(ops, exchange_head)
+	ROW(op_exchange, 0, 0, 4 * KB, .other = OTHERS, .xfs = true,
+	    .hits = TWO_FILES, .file_has = OTHERS, .other_has = FILES);
+FIXTURE_VARIANT_ADD(ops, exchange_to_eof)
+	ROW(op_exchange, XFS_EXCHANGE_RANGE_TO_EOF, 4 * MB, .other = OTHERS,
+	    .xfs = true, .hits = TWO_FILES, .file_has = OTHERS,
+	    .other_has = FILES);
+FIXTURE_VARIANT_ADD(ops, exchange_dry_run)
+	ROW(op_exchange, XFS_EXCHANGE_RANGE_DRY_RUN, 0, SIZE, .other = OTHERS,
+	    .xfs = true, .hits = TWO_FILES);
+
+FIXTURE_VARIANT_ADD(ops, rename)
+	ROW(op_rename);
+FIXTURE_VARIANT_ADD(ops, link)
+	ROW(op_link);
+FIXTURE_VARIANT_ADD(ops, unlink)
+	ROW(op_unlink);
+FIXTURE_VARIANT_ADD(ops, chmod)
+	ROW(op_chmod);
+FIXTURE_VARIANT_ADD(ops, fsync)
+	ROW(op_fsync);
+FIXTURE_VARIANT_ADD(ops, fdatasync)
+	ROW(op_fdatasync);
+FIXTURE_VARIANT_ADD(ops, remount_ro)
+	ROW(op_remount_ro, .ret = -EBUSY);
+FIXTURE_VARIANT_ADD(ops, freeze)
+	ROW(op_freeze);
+
+/* Blocks of B go to another file, where the key of B does not reach them. */
+FIXTURE_VARIANT_ADD(ops, truncate_and_reuse)
+	ROW(op_truncate, 0, 4 * MB, .hits = B, .reuse = true);
+FIXTURE_VARIANT_ADD(ops, punch_and_reuse)
+	ROW(op_fallocate, PUNCH, 4 * MB, 4 * MB, .hits = B, .reuse = true,
+	    .file_has = ZEROES);
+FIXTURE_VARIANT_ADD(ops, collapse_and_reuse)
+	ROW(op_fallocate, FALLOC_FL_COLLAPSE_RANGE, 4 * MB, 3 * MB, .hits = B,
+	    .reuse = true);
+
+static long system_ms(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_stime.tv_sec * 1000 + usage.ru_stime.tv_usec / 1000;
+}
+
+static void work(int sock, void *arg)
+{
+	struct job *j = arg;
+	int ret;
+	long ms, sys;
+
+	j->fd = open(j->path, O_RDWR);
+	j->other = open(j->other_path, O_RDWR);
+	ll_put(sock, 0);
+	ll_get(sock, INT_MAX);
+	errno = 0;
+	ms = ll_now_ms();
+	sys = system_ms();
+	ret = j->row->op(j);
+	if (ret < 0)
+		ret = -(errno ?: EIO);
+	ll_put(sock, ret);
+	ll_put(sock, ll_now_ms() - ms);
+	ll_put(sock, system_ms() - sys);
+}
+
+static int mkfile(const char *path, unsigned char seed)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+	return fd < 0 ? -errno : ll_fill(fd, SIZE / ll_pg, seed) ?: fd;
+}
+
+FIXTURE_SETUP(ops)
+{
+	const char *fs = getenv("DAXFS"), *why;
+	const struct row *row = &variant->row;
+	int fd;
+
+	if (row->xfs && fs && strcmp(fs, "xfs"))
+		SKIP(return, "XFS only");
+	why = ll_env_init(&self->env, true);
+	if (why)
+		SKIP(return, "%s", why);
+	ll_set_grace(0);
+	snprintf(self->other, sizeof(self->other), "%s.2", self->env.path);
+	snprintf(self->filler, sizeof(self->filler), "%s.3", self->env.path);
+	snprintf(self->victim, sizeof(self->victim), "%s.4", self->env.path);
+
+	self->fd = mkfile(self->env.path, FILES);
+	ASSERT_LE(0, self->fd);
+	snprintf(self->fd_path, sizeof(self->fd_path), "/proc/self/fd/%d",
+		 self->fd);
+	ASSERT_EQ(0, ll_punch(self->fd, HOLE, HOLE_LEN));
+	ASSERT_EQ(HOLE, lseek(self->fd, 0, SEEK_HOLE));
+	if (row->size)
+		ASSERT_EQ(0, ftruncate(self->fd, row->size));
+	if (row->other) {
+		fd = mkfile(self->other, row->other);
+		ASSERT_LE(0, fd);
+		close(fd);
+	}
+	self->job = (struct job) {
+		.row = row,
+		.dir = getenv("DAX1"),
+		.path = self->env.path,
+		.other_path = self->other,
+	};
+	ASSERT_EQ(0, ll_proc_start(&self->worker, work, &self->job));
+	ASSERT_EQ(0, ll_get(self->worker.sock, LL_SOON_MS));
+}
+
+FIXTURE_TEARDOWN(ops)
+{
+	ll_proc_stop(&self->worker);
+	unlink(self->other);
+	unlink(self->filler);
+	unlink(self->victim);
+	ll_env_exit(&self->env);
+}
+
+static const long long starts[] = { 0, 6 * MB };
+
+static bool has(const char *path, const struct row *row, int seed)
+{
+	long long at, len = row->len ?: 64 * KB;
+
+	for (at = row->off; at < row->off + len; at += ll_pg)
+		if (!ll_file_is(path, at, ll_pg,
+				seed == ZEROES ? 0 : seed + at / ll_pg))
+			return false;
+	return true;
+}
+
+/* All but about 1 MiB of the filesystem. */
+static void fill_up(struct __test_metadata *_metadata, const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT, 0600);
+	long long size = 0, chunk;
+
+	for (chunk = 64 * MB; chunk >= 256 * KB; chunk /= 2)
+		while (!fallocate(fd, 0, size, chunk))
+			size += chunk;
+	ASSERT_EQ(ENOSPC, errno);
+	ASSERT_EQ(0, ftruncate(fd, size - MB));
+	close(fd);
+	sync();
+}
+
+/* Take all free blocks, use the dead key: nothing changes. */
+static void reuse(struct __test_metadata *_metadata, struct ll_rdma *r,
+		  const char *victim, const char *b, __u32 rkey)
+{
+	int fd = open(victim, O_RDWR | O_CREAT, 0600);
+	unsigned int i;
+	struct stat st;
+
+	sync();
+	ASSERT_EQ(-ENOSPC, ll_fill(fd, 64 * MB / ll_pg, 0x80));
+	ASSERT_EQ(0, fstat(fd, &st));
+	EXPECT_LE(3 * MB, st.st_size);
+	for (i = 0; i < 16; i++) {
+		EXPECT_EQ(IBV_WC_REM_ACCESS_ERR,
+			  ll_rdma_write(r, b + i * 128 * KB, rkey, ll_pg,
+					0xcc));
+		ASSERT_EQ(0, ll_rdma_connect(r));
+	}
+	for (i = 0; i < st.st_size / ll_pg; i++)
+		ASSERT_TRUE(ll_file_is(victim, i * ll_pg, ll_pg, 0x80 + i));
+	close(fd);
+}
+
+TEST_F_TIMEOUT(ops, leases, 240)
+{
+	struct ll_rdma *r = &self->env.rdma;
+	const struct row *row = &variant->row;
+	int hits = row->hits, hit, status, i;
+	struct layout_lease lease;
+	struct result res;
+
+
+	if (row->reuse)
+		fill_up(_metadata, self->filler);
+	self->map = ll_map(self->fd, 0, SIZE, PROT_READ | PROT_WRITE);
+	ASSERT_NE(MAP_FAILED, self->map);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, ll_lease(self->fd, F_RDLCK, starts[i], 2 * MB));
+		self->mr[i] = ll_reg(r, self->map + starts[i], 2 * MB,
+				     LL_ACCESS);
+		ASSERT_NE(NULL, self->mr[i]) TH_LOG("%s", strerror(errno));
+		/* It works; the file stays as it is. */
+		EXPECT_EQ(IBV_WC_SUCCESS,
+			  ll_rdma_write(r, self->mr[i]->addr, self->mr[i]->rkey,
+					1, FILES + starts[i] / ll_pg));
+	}
+
+	ASSERT_EQ(0, ll_put(self->worker.sock, 0));
+	res.ret = ll_get(self->worker.sock, LL_SOON_MS);
+	ASSERT_NE(-ETIME, res.ret);
+	res.ms = ll_get(self->worker.sock, LL_SOON_MS);
+	res.system_ms = ll_get(self->worker.sock, LL_SOON_MS);
+	if (row->op == op_exchange && res.ret == -EOPNOTSUPP)
+		SKIP(return, "no exchange range: mkfs.xfs -i exchange=1");
+	EXPECT_EQ(row->ret, res.ret);
+	EXPECT_GE(LL_SOON_MS, res.ms);
+	EXPECT_GE(MAX_SYSTEM_MS, res.system_ms);
+	if (row->file_has)
+		EXPECT_TRUE(has(self->fd_path, row, row->file_has));
+	if (row->other_has)
+		EXPECT_TRUE(has(self->other, row, row->other_has));
+
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, ll_getlayout(self->fd, starts[i], 2 * MB, &lease));
+		hit = hits & ANY ? lease.state != LAYOUT_LEASE_GRANTED :
+				   !!(hits & (A << i));
+		EXPECT_EQ(hit ? LAYOUT_LEASE_REVOKED : LAYOUT_LEASE_GRANTED,
+			  lease.state)
+			TH_LOG("%c", 'A' + i);
+		EXPECT_EQ(starts[i], lease.start);
+		EXPECT_EQ(2 * MB, lease.len);
+		if (hit) {
+			EXPECT_TRUE(ll_rkey_is_dead(r, self->mr[i]->addr,
+						    self->mr[i]->rkey))
+				TH_LOG("%c", 'A' + i);
+			continue;
+		}
+		status = ll_rdma_write(r, self->mr[i]->addr + 64 * KB,
+				       self->mr[i]->rkey, ll_pg, 0xa0 + i);
+		EXPECT_EQ(IBV_WC_SUCCESS, status) {
+			TH_LOG("%c", 'A' + i);
+			ll_rdma_connect(r);
+		}
+		EXPECT_TRUE(ll_file_is(self->fd_path, starts[i] + 64 * KB,
+				       ll_pg, 0xa0 + i))
+			TH_LOG("%c", 'A' + i);
+	}
+	if (!(hits & ANY))
+		EXPECT_EQ(!hits, ll_signal(SIGIO, 100, NULL) != 0);
+
+	if (row->reuse)
+		reuse(_metadata, r, self->victim, self->mr[1]->addr,
+		      self->mr[1]->rkey);
+	for (i = 0; i < 2; i++)
+		EXPECT_EQ(0, ibv_dereg_mr(self->mr[i]));
+}
+
+TEST_HARNESS_MAIN
