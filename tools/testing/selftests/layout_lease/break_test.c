@@ -14,29 +14,13 @@
 
 #define LEN		(LL_PAGES * ll_pg)
 
-/* A file, mapped, leased and registered by this process. */
-struct held {
-	int fd;
-	char *map;
-	struct ibv_mr *mr;
-};
-
+/* And the memory region works. */
 static int hold(struct held *h, struct ll_env *env)
 {
-	int ret;
+	int ret = ll_hold(h, &env->rdma, env->path, LEN);
 
-	h->fd = open(env->path, O_RDWR);
-	if (h->fd < 0 || fcntl(h->fd, F_SETSIG, SIGRTMIN))
-		return -errno;
-	h->map = ll_map(h->fd, 0, LEN, PROT_READ | PROT_WRITE);
-	if (h->map == MAP_FAILED)
-		return -errno;
-	ret = ll_lease(h->fd, F_RDLCK, 0, 0);
 	if (ret)
 		return ret;
-	h->mr = ll_reg(&env->rdma, h->map, LEN, LL_ACCESS);
-	if (!h->mr)
-		return -errno;
 	return ll_rdma_write(&env->rdma, h->map, h->mr->rkey, 64, 1) ==
 		IBV_WC_SUCCESS ? 0 : -EIO;
 }

@@ -7,34 +7,9 @@
 
 #define LEN	(16 * ll_pg)
 
-struct held {
-	int fd;
-	char *map;
-	struct ibv_mr *mr;
-};
-
 static int hold(struct held *h, struct ll_env *env, const char *path)
 {
-	int ret;
-
-	h->fd = open(path, O_RDWR);
-	if (h->fd < 0 || fcntl(h->fd, F_SETSIG, SIGRTMIN))
-		return -errno;
-	h->map = ll_map(h->fd, 0, LEN, PROT_READ | PROT_WRITE);
-	if (h->map == MAP_FAILED)
-		return -errno;
-	ret = ll_lease(h->fd, F_RDLCK, 0, 0);
-	if (ret)
-		return ret;
-	h->mr = ll_reg(&env->rdma, h->map, LEN, LL_ACCESS);
-	return h->mr ? 0 : -errno;
-}
-
-/* F_SETSIG is the file's, so releasing a plain lease resets it. */
-static int any_signal(void)
-{
-	return ll_signal(SIGRTMIN, LL_SOON_MS, NULL) &&
-	       ll_signal(SIGIO, 0, NULL) ? -ETIME : 0;
+	return ll_hold(h, &env->rdma, path, LEN);
 }
 
 static void plain_and_layout(struct __test_metadata *_metadata, int fd,
@@ -100,7 +75,8 @@ LL_TEST(layout_signal_after_plain_release)
 	ASSERT_EQ(0, fcntl(fd, F_SETLEASE, F_WRLCK));
 	ASSERT_EQ(0, fcntl(fd, F_SETLEASE, F_UNLCK));
 	EXPECT_EQ(0, ll_do(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0));
-	EXPECT_EQ(0, any_signal());
+	/* Releasing the plain lease did not reset F_SETSIG. */
+	EXPECT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, NULL));
 	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(fd));
 
 	/* F_SETSIG once more, and the next signal has that number. */
@@ -124,7 +100,8 @@ LL_TEST(both_broken)
 	EXPECT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, NULL));
 	EXPECT_EQ(F_UNLCK, fcntl(h.fd, F_GETLEASE));
 	EXPECT_EQ(0, fcntl(h.fd, F_SETLEASE, F_UNLCK));
-	EXPECT_EQ(0, any_signal());
+	/* Releasing the plain lease did not reset F_SETSIG. */
+	EXPECT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, NULL));
 	EXPECT_EQ(LAYOUT_LEASE_BREAKING, ll_state(h.fd));
 	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
 	ASSERT_EQ(0, ll_done(self->helper, LL_SOON_MS, &res));

@@ -439,6 +439,23 @@ struct ibv_mr *ll_reg(struct ll_rdma *r, void *addr, size_t len, int access)
 }
 
 /* The errno of a registration, 0 if it succeeds. */
+int ll_hold(struct held *h, struct ll_rdma *r, const char *path, size_t len)
+{
+	int ret;
+
+	h->fd = open(path, O_RDWR);
+	if (h->fd < 0 || fcntl(h->fd, F_SETSIG, SIGRTMIN))
+		return -errno;
+	h->map = ll_map(h->fd, 0, len, PROT_READ | PROT_WRITE);
+	if (h->map == MAP_FAILED)
+		return -errno;
+	ret = ll_lease(h->fd, F_RDLCK, 0, 0);
+	if (ret)
+		return ret;
+	h->mr = ll_reg(r, h->map, len, LL_ACCESS);
+	return h->mr ? 0 : -errno;
+}
+
 int ll_reg_errno(struct ll_rdma *r, void *addr, size_t len, int access)
 {
 	struct ibv_mr *mr;

@@ -127,6 +127,15 @@ int ll_rdma_read(struct ll_rdma *r, const void *raddr, __u32 rkey,
 /* No access to this key succeeds; leaves the pair usable. */
 bool ll_rkey_is_dead(struct ll_rdma *r, const void *raddr, __u32 rkey);
 
+/* A file, leased as a whole, len bytes mapped and registered here. */
+struct held {
+	int fd;
+	char *map;
+	struct ibv_mr *mr;
+};
+
+int ll_hold(struct held *h, struct ll_rdma *r, const char *path, size_t len);
+
 /* Other processes */
 struct ll_proc {
 	pid_t pid;

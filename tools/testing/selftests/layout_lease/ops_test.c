@@ -566,7 +566,6 @@ TEST_F_TIMEOUT(ops, leases, 240)
 	struct layout_lease lease;
 	struct result res;
 
-
 	if (row->reuse)
 		fill_up(_metadata, self->filler);
 	self->map = ll_map(self->fd, 0, SIZE, PROT_READ | PROT_WRITE);
