@@ -14,9 +14,12 @@ CACHE=${LAYOUT_LEASE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/layout-lease}
 # In these folders our files have the path that they have in the kernel.
 OVERLAY=(include fs rust drivers Documentation tools samples)
 
-# Debian's clang and its tools have no version in their name here.
+is_debian() { grep -qsx 'ID=debian' /etc/os-release; }
+
+# Debian's clang and its tools have no version in their name here. Whether or not
+# the folder is there: toolchain.sh may be about to install it.
 LLVM_DIR=/usr/lib/llvm-19
-if [ -d $LLVM_DIR/bin ]; then
+if is_debian; then
 	PATH=$LLVM_DIR/bin:$PATH
 	export LIBCLANG_PATH=$LLVM_DIR/lib
 fi

@@ -28,8 +28,6 @@ COMMANDS=(
 	qemu-system-x86_64 busybox mkfs.xfs mkfs.ext4 ip rdma setsid ibv_devices
 )
 
-is_debian() { grep -qsx 'ID=debian' /etc/os-release; }
-
 # at_least A B: is version A at least B?
 at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
 
