@@ -91,7 +91,7 @@ rm -r "$initrd"
 # must lie whole in the RAM below 2 GB.
 append="console=ttyS0 rdinit=/init panic=-1 oops=panic mitigations=off"
 append+=" memmap=384M!1G,384M!1536M kunit.enable=$kunit kunit.autorun=$kunit"
-append+=" tsc=nowatchdog dummy.numdummies=2 sysctl.kernel.hung_task_panic=1 ${GUEST_APPEND:-}"
+append+=" tsc=nowatchdog watchdog_thresh=60 dummy.numdummies=2 sysctl.kernel.hung_task_panic=1 ${GUEST_APPEND:-}"
 
 machine=(
 	qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot

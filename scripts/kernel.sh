@@ -161,7 +161,11 @@ check_config() {
 
 configure() {
 	mkdir -p "$build"
-	cat "${fragments[@]}" >"$build/fragments"
+	{
+		# What it asks for and this kernel cannot have is left out.
+		[ "$KERNEL" != debug ] || cat "$tree/kernel/configs/debug.config"
+		cat "${fragments[@]}"
+	} >"$build/fragments"
 	kmake KCONFIG_ALLCONFIG="$build/fragments" allnoconfig
 	check_config
 	kmake rustavailable

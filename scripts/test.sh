@@ -10,6 +10,12 @@
 
 . "$(dirname "$0")/lib.sh"
 
+# Some times slower than the other one.
+if [ "${KERNEL:-}" = debug ]; then
+	TEST_TIMEOUT=${TEST_TIMEOUT:-1500}
+	export GUEST_TIMEOUT=${GUEST_TIMEOUT:-5400}
+fi
+
 "$TOP/scripts/kernel.sh" programs
 GUEST_KERNEL=$("$TOP/scripts/kernel.sh" where)
 export GUEST_KERNEL

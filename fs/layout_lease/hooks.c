@@ -12,6 +12,7 @@
  */
 #include <linux/bug.h>
 #include <linux/capability.h>
+#include <linux/dax.h>
 #include <linux/export.h>
 #include <linux/file_ref.h>
 #include <linux/filelock.h>
@@ -27,6 +28,7 @@
 #include <linux/sched/signal.h>
 #include <linux/security.h>
 #include <linux/slab.h>
+#include <linux/srcu.h>
 #include <linux/sysctl.h>
 #include <linux/uaccess.h>
 #include <linux/wait_bit.h>
@@ -159,11 +161,17 @@ EXPORT_SYMBOL_GPL(layout_lease_index_unpublish);
  * holds, and whom to signal.
  */
 
+/* All that are linked; inside the index locks. */
+static LIST_HEAD(anchors);
+static DEFINE_SPINLOCK(anchors_lock);
+
 /**
  * struct layout_anchor - ties leases to an open file and a process
  * @lease: entry in /proc/locks and in the fdinfo of the file
  * @fown: the holder (thread group) as target of signals
  * @ops: the provider, whose module it holds
+ * @all: on the list of all anchors
+ * @walk: the walk of that list that came here last
  * @fd: what the holder called the file when it took the lease, for si_fd
  *
  * The file is not owned. It is valid while the anchor is linked, because the
@@ -173,6 +181,8 @@ struct layout_anchor {
 	struct file_lease lease;
 	struct fown_struct fown;
 	const struct layout_lease_ops *ops;
+	struct list_head all;
+	unsigned long walk;
 	int fd;
 };
 
@@ -229,8 +239,11 @@ EXPORT_SYMBOL_GPL(layout_anchor_free);
 void layout_anchor_link(struct layout_anchor *anchor, int type)
 {
 	anchor->lease.c.flc_type = type;
-	if (list_empty(&anchor->lease.c.flc_list))
-		locks_insert_layout(&anchor->lease);
+	if (!list_empty(&anchor->lease.c.flc_list))
+		return;
+	locks_insert_layout(&anchor->lease);
+	guard(spinlock)(&anchors_lock);
+	list_add(&anchor->all, &anchors);
 }
 EXPORT_SYMBOL_GPL(layout_anchor_link);
 
@@ -242,6 +255,8 @@ EXPORT_SYMBOL_GPL(layout_anchor_link);
  */
 void layout_anchor_unlink(struct layout_anchor *anchor)
 {
+	scoped_guard(spinlock, &anchors_lock)
+		list_del(&anchor->all);
 	locks_delete_layout(&anchor->lease);
 }
 EXPORT_SYMBOL_GPL(layout_anchor_unlink);
@@ -662,7 +677,9 @@ int __layout_break_begin(struct layout_break *brk, struct inode *inode,
 		else
 			error = ___wait_var_event(&brk->pending,
 						  !READ_ONCE(brk->pending),
-						  TASK_INTERRUPTIBLE, 0, 0,
+						  flags & LAYOUT_BREAK_UNINTERRUPTIBLE ?
+							TASK_UNINTERRUPTIBLE :
+							TASK_INTERRUPTIBLE, 0, 0,
 						  wait ? wait(inode) : schedule());
 	}
 	if (error) {
@@ -674,6 +691,20 @@ int __layout_break_begin(struct layout_break *brk, struct inode *inode,
 	return error;
 }
 EXPORT_SYMBOL_GPL(__layout_break_begin);
+
+int __layout_break_begin_truncate(struct layout_break *brk,
+				  struct inode *inode, loff_t length,
+				  unsigned int flags)
+{
+	loff_t size = i_size_read(inode);
+
+	if (length < size)
+		return layout_break_begin(brk, inode, length, LLONG_MAX, flags);
+	if (length > size && !PAGE_ALIGNED(size))
+		return layout_break_begin(brk, inode, size - 1, size - 1, flags);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(__layout_break_begin_truncate);
 
 int __layout_break_begin_two(struct layout_break *brk1, struct inode *inode1,
 			     struct layout_break *brk2, struct inode *inode2)
@@ -710,6 +741,87 @@ void __layout_break_end(struct layout_break *brk)
 	provider_put(ops);
 }
 EXPORT_SYMBOL_GPL(__layout_break_end);
+
+/* From pinning pages until they are where the consumer's unpin finds them. */
+DEFINE_STATIC_SRCU(pin_srcu);
+
+/**
+ * layout_pin_begin - a consumer is about to pin some pages
+ *
+ * Until layout_pin_end() the device with this memory does not go away. Check in
+ * between that it is not going away already (percpu_ref_is_dying() of the
+ * pagemap), and let nothing else wait in between for what user space decides.
+ *
+ * Return: for layout_pin_end().
+ */
+int layout_pin_begin(void)
+{
+	return srcu_read_lock(&pin_srcu);
+}
+EXPORT_SYMBOL_GPL(layout_pin_begin);
+
+/**
+ * layout_pin_end - the pages are where the consumer's unpin finds them
+ * @section: what layout_pin_begin() returned
+ */
+void layout_pin_end(int section)
+{
+	srcu_read_unlock(&pin_srcu, section);
+}
+EXPORT_SYMBOL_GPL(layout_pin_end);
+
+void __layout_revoke(struct inode *inode, loff_t start, loff_t last)
+{
+	struct layout_break brk;
+
+	/* Without an end of the wait there is no error. */
+	if (!layout_break_begin(&brk, inode, start, last, LAYOUT_BREAK_NOW |
+				LAYOUT_BREAK_UNINTERRUPTIBLE))
+		layout_break_end(&brk);
+}
+EXPORT_SYMBOL_GPL(__layout_revoke);
+
+/*
+ * The next anchor that a walk has not come to yet, as its open file with a
+ * reference. What is attached keeps its file, so a file that is being released
+ * has nothing attached.
+ */
+static struct file *next_leased_file(unsigned long walk)
+{
+	struct layout_anchor *anchor;
+
+	guard(spinlock)(&anchors_lock);
+	while (!list_empty(&anchors)) {
+		struct file *file;
+
+		anchor = list_first_entry(&anchors, struct layout_anchor, all);
+		if (anchor->walk == walk)
+			break;
+		anchor->walk = walk;
+		list_move_tail(&anchor->all, &anchors);
+		file = anchor->lease.c.flc_file;
+		if (file_ref_get(&file->f_ref))
+			return file;
+	}
+	return NULL;
+}
+
+void __layout_revoke_pagemap(const struct dev_pagemap *pgmap)
+{
+	static DEFINE_MUTEX(lock);
+	static unsigned long walk;
+	struct file *file;
+
+	guard(mutex)(&lock);
+	/* After this, what was pinned before is where a consumer unpins it. */
+	synchronize_srcu(&pin_srcu);
+	walk++;
+	while ((file = next_leased_file(walk))) {
+		if (dax_mapping_uses_pagemap(file->f_mapping, pgmap))
+			layout_revoke(file_inode(file), 0, LLONG_MAX);
+		fput(file);
+	}
+}
 
 /**
  * layout_break_settled - nothing that overlaps a break is attached any more

@@ -23,6 +23,7 @@
 #include <linux/list.h>
 #include <linux/types.h>
 
+struct dev_pagemap;
 struct file;
 struct file_lease;
 struct file_lock_context;
@@ -35,6 +36,8 @@ struct module;
 #define LAYOUT_BREAK_NONBLOCK	0x1
 /* No grace period for anybody. */
 #define LAYOUT_BREAK_NOW	0x2
+/* A signal does not end the wait. */
+#define LAYOUT_BREAK_UNINTERRUPTIBLE	0x4
 
 /**
  * struct layout_break - one break, on the stack of the breaker
@@ -137,13 +140,20 @@ int __layout_break_begin(struct layout_break *brk, struct inode *inode,
 			 void (*wait)(struct inode *inode));
 int __layout_break_begin_two(struct layout_break *brk1, struct inode *inode1,
 			     struct layout_break *brk2, struct inode *inode2);
+int __layout_break_begin_truncate(struct layout_break *brk,
+				  struct inode *inode, loff_t length,
+				  unsigned int flags);
 void __layout_break_end(struct layout_break *brk);
+void __layout_revoke(struct inode *inode, loff_t start, loff_t last);
+void __layout_revoke_pagemap(const struct dev_pagemap *pgmap);
 
 /* Consumers */
 struct layout_attachment *
 layout_lease_attach(struct file *file, u64 start, u64 last,
 		    const struct layout_consumer_ops *ops, void *data);
 void layout_lease_detach(struct layout_attachment *attachment);
+int layout_pin_begin(void);
+void layout_pin_end(int section);
 
 /* Provider */
 int layout_lease_register(const struct layout_lease_ops *ops);
@@ -217,6 +227,29 @@ static inline int layout_break_begin(struct layout_break *brk,
 }
 
 /**
+ * layout_break_begin_truncate - a file is about to get another size
+ * @brk: token of the caller, on its stack
+ * @inode: the inode
+ * @length: its new size in bytes
+ * @flags: LAYOUT_BREAK_*
+ *
+ * A smaller size takes blocks away from the new last one on, a larger one
+ * zeroes the rest of the old last block. The size need not be locked: this is
+ * for the wait outside the locks, the filesystem looks again.
+ *
+ * Context and return: as layout_break_begin().
+ */
+static inline int layout_break_begin_truncate(struct layout_break *brk,
+					      struct inode *inode,
+					      loff_t length, unsigned int flags)
+{
+	brk->index = NULL;
+	if (!layout_leases_exist())
+		return 0;
+	return __layout_break_begin_truncate(brk, inode, length, flags);
+}
+
+/**
  * layout_break_begin_two - an operation shares or exchanges blocks of two files
  * @brk1: token of the caller, on its stack
  * @inode1: an inode, all of it
@@ -279,6 +312,37 @@ static inline void layout_break_end(struct layout_break *brk)
 		__layout_break_end(brk);
 }
 
+/**
+ * layout_revoke - take pages of a file back from everybody, now
+ * @inode: the inode
+ * @start: first byte
+ * @last: last byte, inclusive; LLONG_MAX reaches to infinity
+ *
+ * For memory that is no good any more. No grace period, no failure: returns
+ * when the devices have stopped their accesses and nothing is attached.
+ *
+ * Context: Process context, sleeps uninterruptibly. Filesystem locks and DAX
+ *	entry locks may be held.
+ */
+static inline void layout_revoke(struct inode *inode, loff_t start, loff_t last)
+{
+	if (layout_leases_exist())
+		__layout_revoke(inode, start, last);
+}
+
+/**
+ * layout_revoke_pagemap - take back what is attached of a device's memory
+ * @pgmap: the memory, whose reference count is killed already, so that nothing
+ *	is attached to it anew
+ *
+ * Context: Process context, sleeps uninterruptibly.
+ */
+static inline void layout_revoke_pagemap(const struct dev_pagemap *pgmap)
+{
+	if (layout_leases_exist())
+		__layout_revoke_pagemap(pgmap);
+}
+
 #else /* !CONFIG_LAYOUT_LEASE_HOOKS */
 
 static inline bool layout_inode_is_leased(const struct inode *inode)
@@ -327,10 +391,49 @@ static inline int layout_break_begin_locked(struct layout_break *brk,
 	return 0;
 }
 
+static inline int layout_break_begin_truncate(struct layout_break *brk,
+					      struct inode *inode,
+					      loff_t length, unsigned int flags)
+{
+	return 0;
+}
+
 static inline void layout_break_end(struct layout_break *brk)
 {
 }
 
+static inline void layout_revoke(struct inode *inode, loff_t start, loff_t last)
+{
+}
+
+static inline void layout_revoke_pagemap(const struct dev_pagemap *pgmap)
+{
+}
+
 #endif /* CONFIG_LAYOUT_LEASE_HOOKS */
+
+/**
+ * layout_break_try - ask the holders to let go, and do not wait
+ * @inode: the inode
+ * @start: first byte
+ * @last: last byte, inclusive
+ *
+ * For a caller that comes again, and then does what brackets itself.
+ *
+ * Context: Process context, may sleep, but not for the holders.
+ * Return: 0, or -EWOULDBLOCK: something still is attached.
+ */
+static inline int layout_break_try(struct inode *inode, loff_t start,
+				   loff_t last)
+{
+	struct layout_break brk;
+	int error;
+
+	error = layout_break_begin(&brk, inode, start, last,
+				   LAYOUT_BREAK_NONBLOCK);
+	if (!error)
+		layout_break_end(&brk);
+	return error;
+}
 
 #endif /* _LINUX_LAYOUT_LEASE_H */

@@ -9,6 +9,7 @@
  */
 
 #include <linux/dax.h>
+#include <linux/layout_lease.h>
 #include <linux/libnvdimm.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
@@ -82,8 +83,8 @@ int umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces)
 }
 
 /* Is each page one of this file alone, so that a break of it meets the pin? */
-static bool pages_are_of(struct page **pages, int nr,
-			 struct address_space *mapping)
+static int check_pages(struct page **pages, int nr,
+		       struct address_space *mapping)
 {
 	int i;
 
@@ -92,9 +93,14 @@ static bool pages_are_of(struct page **pages, int nr,
 
 		/* Not the zero page of a hole, nor a block that files share. */
 		if (!folio_is_fsdax(folio) || folio->mapping != mapping)
-			return false;
+			return -EOPNOTSUPP;
+		/* memunmap_pages() has taken back, or will, what came before. */
+		if (percpu_ref_is_dying(&page_pgmap(pages[i])->ref))
+			return -EOPNOTSUPP;
+		if (PageHWPoison(pages[i]))
+			return -EHWPOISON;
 	}
-	return true;
+	return 0;
 }
 
 /* Pin what still is the mapping that was attached. */
@@ -104,7 +110,7 @@ static int pin_piece(const struct umem_piece *piece, unsigned long addr,
 {
 	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma;
-	int ret;
+	int pinned, ret;
 
 	ret = mmap_read_lock_killable(mm);
 	if (ret)
@@ -121,11 +127,10 @@ static int pin_piece(const struct umem_piece *piece, unsigned long addr,
 	/* A read fault in a hole or an unwritten block finds the zero page. */
 	if (vma->vm_flags & VM_WRITE)
 		gup_flags |= FOLL_WRITE;
-	ret = pin_user_pages(addr, nr, gup_flags, pages) ?: -EFAULT;
-	if (ret > 0 && !pages_are_of(pages, ret, piece->mapping)) {
-		unpin_user_pages(pages, ret);
-		ret = -EOPNOTSUPP;
-	}
+	pinned = pin_user_pages(addr, nr, gup_flags, pages) ?: -EFAULT;
+	ret = check_pages(pages, pinned, piece->mapping) ?: pinned;
+	if (ret < 0 && pinned > 0)
+		unpin_user_pages(pages, pinned);
 unlock:
 	mmap_read_unlock(mm);
 	return ret;
@@ -139,9 +144,10 @@ unlock:
  * @gup_flags: FOLL_WRITE or 0
  * @pages: filled in
  *
- * Return: how many pages were pinned, or -errno.
+ * Return: how many pages were pinned, or -errno. When the pages are in the
+ *	scatter list or unpinned again, the caller calls umem_lease_pinned().
  */
-int umem_lease_pin(const struct umem_pieces *pieces, unsigned long addr,
+int umem_lease_pin(struct umem_pieces *pieces, unsigned long addr,
 		   unsigned long nr, unsigned int gup_flags,
 		   struct page **pages)
 {
@@ -152,12 +158,27 @@ int umem_lease_pin(const struct umem_pieces *pieces, unsigned long addr,
 
 		if (addr >= piece->end)
 			continue;
-		if (addr >= piece->start)
+		if (addr >= piece->start) {
+			/* Only a filesystem can make us wait in it. */
+			pieces->section = layout_pin_begin();
+			pieces->in_section = true;
 			return pin_piece(piece, addr, nr, gup_flags, pages);
+		}
 		nr = min(nr, (piece->start - addr) >> PAGE_SHIFT);
 		break;
 	}
 	return pin_user_pages_fast(addr, nr, gup_flags | FOLL_LONGTERM, pages);
+}
+
+/**
+ * umem_lease_pinned - undo what umem_lease_pin() left open
+ * @pieces: the same
+ */
+void umem_lease_pinned(struct umem_pieces *pieces)
+{
+	if (pieces->in_section)
+		layout_pin_end(pieces->section);
+	pieces->in_section = false;
 }
 
 /* What a device wrote into the CPU cache is not tracked by the filesystem. */

@@ -27,14 +27,18 @@ struct umem_piece {
 struct umem_pieces {
 	struct umem_piece *piece;
 	unsigned int nr;
+	/* Of layout_pin_begin(). */
+	bool in_section;
+	int section;
 };
 
 #ifdef CONFIG_INFINIBAND_LAYOUT_LEASE
 
 int umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces);
-int umem_lease_pin(const struct umem_pieces *pieces, unsigned long addr,
+int umem_lease_pin(struct umem_pieces *pieces, unsigned long addr,
 		   unsigned long nr, unsigned int gup_flags,
 		   struct page **pages);
+void umem_lease_pinned(struct umem_pieces *pieces);
 void umem_lease_mapped_locked(struct ib_umem *umem);
 bool umem_lease_take_pages(struct ib_umem *umem);
 void umem_lease_free(struct ib_umem *umem);
@@ -50,11 +54,15 @@ static inline int umem_lease_attach(struct ib_umem *umem,
 	return 0;
 }
 
-static inline int umem_lease_pin(const struct umem_pieces *pieces,
+static inline int umem_lease_pin(struct umem_pieces *pieces,
 				 unsigned long addr, unsigned long nr,
 				 unsigned int gup_flags, struct page **pages)
 {
 	return -EOPNOTSUPP;
+}
+
+static inline void umem_lease_pinned(struct umem_pieces *pieces)
+{
 }
 
 static inline void umem_lease_mapped_locked(struct ib_umem *umem)

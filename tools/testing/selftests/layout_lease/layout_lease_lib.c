@@ -4,6 +4,7 @@
  */
 #include <grp.h>
 #include <poll.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +102,35 @@ long ll_status_kb(const char *field)
 			value = strtol(line + len + 1, NULL, 10);
 	fclose(f);
 	return value;
+}
+
+int ll_sh(const char *format, ...)
+{
+	char cmd[1024];
+	va_list args;
+	int status;
+
+	va_start(args, format);
+	vsnprintf(cmd, sizeof(cmd), format, args);
+	va_end(args);
+	status = system(cmd);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+int ll_sh_soon(const char *cmd)
+{
+	long end = ll_now_ms() + LL_SOON_MS;
+	pid_t pid = fork();
+	int status;
+
+	if (!pid)
+		_exit(ll_sh("%s", cmd));
+	while (waitpid(pid, &status, WNOHANG) != pid) {
+		if (ll_now_ms() > end)
+			return -1;
+		ll_sleep_ms(20);
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 /* To uid 65534 and no capability. */
@@ -709,7 +739,8 @@ static int helper_do(const struct ll_cmd *cmd, int *leased)
 	}
 
 	fd = open(cmd->path, cmd->op == LL_OP_OPEN_TRUNC ?
-		  O_RDWR | O_TRUNC | O_CLOEXEC : O_RDWR | O_CLOEXEC);
+		  O_RDWR | O_TRUNC | O_CLOEXEC | cmd->c :
+		  O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	errno = 0;

@@ -50,6 +50,9 @@ long ll_read_long(const char *path, long or_else);
 void ll_set_grace(int seconds);
 long ll_status_kb(const char *field);
 int ll_drop_privileges(void);
+/* A shell command, as in printf(): 0, its exit status, or -1. */
+int ll_sh(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int ll_sh_soon(const char *cmd);	/* -1 if it takes more than LL_SOON_MS */
 
 /* Files: page n is filled with the byte (seed + n). */
 int ll_mkfile(char *path, size_t size, const char *dir, unsigned int pages,
@@ -159,7 +162,7 @@ enum ll_op {
 	LL_OP_WRITE,		/* byte c, b times, at a */
 	LL_OP_READ,		/* b bytes at a */
 	LL_OP_CLONE,		/* b bytes at a (0: all) from path to path2 */
-	LL_OP_OPEN_TRUNC,
+	LL_OP_OPEN_TRUNC,	/* with flags c besides */
 	LL_OP_OPEN_WRITE,
 	LL_OP_RENAME,		/* to path2 */
 	LL_OP_LEASE,		/* type c, b bytes at a; the file stays open */

@@ -53,6 +53,17 @@ struct xfs_exchange_range {
 #define XFS_IOC_EXCHANGE_RANGE	_IOW('X', 129, struct xfs_exchange_range)
 #endif
 
+struct xfs_scrub_metadata {
+	__u32 sm_type;
+	__u32 sm_flags;
+	__u64 sm_ino;		/* 0: of the file descriptor */
+	__u32 sm_gen;
+	__u32 sm_agno;
+	__u64 sm_reserved[5];
+};
+
+#define XFS_IOC_SCRUB_METADATA	_IOWR('X', 60, struct xfs_scrub_metadata)
+
 #ifndef FALLOC_FL_WRITE_ZEROES
 #define FALLOC_FL_WRITE_ZEROES	0x80
 #endif
@@ -190,6 +201,17 @@ static int op_exchange(const struct job *j)
 	};
 
 	return ioctl(j->fd, XFS_IOC_EXCHANGE_RANGE, &range);
+}
+
+/* Online repair of the data fork, which may find other blocks for it. */
+static int op_repair(const struct job *j)
+{
+	struct xfs_scrub_metadata repair = {
+		.sm_type = 14,		/* XFS_SCRUB_TYPE_BMBTD */
+		.sm_flags = 1,		/* XFS_SCRUB_IFLAG_REPAIR */
+	};
+
+	return ioctl(j->fd, XFS_IOC_SCRUB_METADATA, &repair);
 }
 
 static int op_rename(const struct job *j)
@@ -369,11 +391,11 @@ FIXTURE_VARIANT_ADD(ops, dedupe_same_to)
 	    .hits = A | B, .file_has = FILES, .other_has = FILES);
 FIXTURE_VARIANT_ADD(ops, dedupe_differs_from)
 	ROW(op_dedupe, FROM, 4 * MB, 64 * KB, .other = OTHERS, .xfs = true,
-	    .ret = FILE_DEDUPE_RANGE_DIFFERS, .hits = TWO_FILES,
+	    .ret = FILE_DEDUPE_RANGE_DIFFERS,
 	    .file_has = FILES, .other_has = OTHERS);
 FIXTURE_VARIANT_ADD(ops, dedupe_differs_to)
 	ROW(op_dedupe, TO, 4 * MB, 64 * KB, .other = OTHERS, .xfs = true,
-	    .ret = FILE_DEDUPE_RANGE_DIFFERS, .hits = TWO_FILES,
+	    .ret = FILE_DEDUPE_RANGE_DIFFERS,
 	    .file_has = FILES, .other_has = OTHERS);
 FIXTURE_VARIANT_ADD(ops, copy_from)
 	ROW(op_copy, FROM, 4 * MB, 4 * MB - 64 * KB, .other = OTHERS,
@@ -395,6 +417,9 @@ FIXTURE_VARIANT_ADD(ops, exchange_to_eof)
 FIXTURE_VARIANT_ADD(ops, exchange_dry_run)
 	ROW(op_exchange, XFS_EXCHANGE_RANGE_DRY_RUN, 0, SIZE, .other = OTHERS,
 	    .xfs = true, .hits = TWO_FILES);
+
+FIXTURE_VARIANT_ADD(ops, online_repair)
+	ROW(op_repair, .xfs = true, .hits = TWO_FILES);
 
 FIXTURE_VARIANT_ADD(ops, rename)
 	ROW(op_rename);

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Breakers that do not come from the system call of a process: overlayfs, the
+ * NFS server; and those that do not wait.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/stat.h>
+
+#include "layout_lease_fixture.h"
+
+#define LEN	(LL_PAGES * ll_pg)
+
+/* O_NONBLOCK: the holder is told, and the open comes back. */
+LL_TEST(open_trunc_nonblock)
+{
+	struct layout_lease lease;
+	struct held h;
+
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
+	EXPECT_EQ(-EAGAIN, ll_do(self->helper, LL_OP_OPEN_TRUNC, self->path,
+				 0, 0, O_NONBLOCK));
+	EXPECT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, NULL));
+	ASSERT_EQ(0, ll_getlayout(h.fd, 0, 0, &lease));
+	EXPECT_EQ(LAYOUT_LEASE_BREAKING, lease.state);
+	EXPECT_LT(0, lease.remaining_ms);
+	/* It still has its time. */
+	EXPECT_EQ(IBV_WC_SUCCESS,
+		  ll_rdma_write(self->rdma, h.map, h.mr->rkey, ll_pg, 0x11));
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+	EXPECT_EQ(0, ll_do(self->helper, LL_OP_OPEN_TRUNC, self->path,
+			   0, 0, O_NONBLOCK));
+	EXPECT_EQ(0, close(h.fd));
+}
+
+#define OVL	"/dev/shm/layout_lease_ovl"
+
+static void unmount_overlay(void)
+{
+	ll_sh("umount " OVL "/merged; rm -rf " OVL " $DAX1/ovl");
+}
+
+/* Who waits holds no lock of the upper file. */
+LL_TEST(overlay_truncate)
+{
+	struct ll_result res;
+	char upper[PATH_MAX];
+	struct held h;
+
+	ASSERT_EQ(0, ll_sh("mkdir -p " OVL "/lower " OVL "/merged "
+			   "$DAX1/ovl/up $DAX1/ovl/work && "
+			   "mount -t overlay overlay -o lowerdir=" OVL "/lower,"
+			   "upperdir=$DAX1/ovl/up,workdir=$DAX1/ovl/work "
+			   OVL "/merged"));
+	snprintf(upper, sizeof(upper), "%s/ovl/up/file", getenv("DAX1"));
+	ASSERT_EQ(0, ll_sh("cp %s " OVL "/merged/file", self->path));
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, upper, LEN));
+
+	ll_send(self->helper, LL_OP_TRUNCATE, OVL "/merged/file", ll_pg, 0, 0);
+	EXPECT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, NULL));
+	EXPECT_EQ(-ETIME, ll_done(self->helper, 500, &res));
+	EXPECT_EQ(0, ll_sh_soon("chmod 0640 $DAX1/ovl/up/file"));
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+	EXPECT_EQ(0, ll_done(self->helper, LL_SOON_MS, &res));
+	EXPECT_EQ(0, res.ret);
+	EXPECT_EQ(0, munmap(h.map, LEN));
+	EXPECT_EQ(0, close(h.fd));
+	unmount_overlay();
+}
+
+/*
+ * An NFS server with one thread, which serves $DAX1, and a client of it. What
+ * makes the thread wait for a lease holder shows at once.
+ */
+#define NFS	"/mnt/layout_lease_nfs"
+
+static int start_nfs(void)
+{
+	return ll_sh("set -e; modprobe nfsd; mkdir -p " NFS " /run/rpcbind; "
+		     "mountpoint -q /proc/fs/nfsd || "
+		     "mount -t nfsd nfsd /proc/fs/nfsd; "
+		     "echo 10 >/proc/fs/nfsd/nfsv4leasetime; "
+		     "echo 10 >/proc/fs/nfsd/nfsv4gracetime; "
+		     "exportfs -o rw,no_root_squash,insecure,fsid=1 "
+		     "127.0.0.1:$DAX1; "
+		     "rpc.mountd --no-nfs-version 3; "
+		     "rpc.nfsd --no-nfs-version 3 1; "
+		     "echo Y >/proc/fs/nfsd/v4_end_grace; "
+		     "mount -t nfs4 -o vers=4.2,actimeo=0 127.0.0.1:$DAX1 "
+		     NFS);
+}
+
+static void stop_nfs(void)
+{
+	ll_sh("umount -f " NFS "; exportfs -ua; rpc.nfsd 0; pkill rpc.mountd");
+}
+
+FIXTURE(nfs) {
+	struct ll_env env;
+	struct held held;
+	char path[PATH_MAX];	/* the same file through the server */
+	char other[PATH_MAX + 8];
+};
+
+FIXTURE_VARIANT(nfs) {
+	enum ll_op op;
+	long long a, b;
+};
+
+FIXTURE_VARIANT_ADD(nfs, truncate) { LL_OP_TRUNCATE };
+FIXTURE_VARIANT_ADD(nfs, punch) { LL_OP_PUNCH, 0, 65536 };
+FIXTURE_VARIANT_ADD(nfs, clone) { LL_OP_CLONE };
+
+FIXTURE_SETUP(nfs)
+{
+	const char *why = ll_env_init(&self->env, true);
+
+	if (why)
+		SKIP(return, "%s", why);
+	if (variant->op == LL_OP_CLONE && strcmp(getenv("DAXFS") ?: "", "xfs"))
+		SKIP(return, "XFS only");
+	ASSERT_EQ(0, start_nfs());
+	ASSERT_EQ(0, ll_hold(&self->held, &self->env.rdma, self->env.path,
+			     LEN));
+	snprintf(self->path, sizeof(self->path), NFS "/%s",
+		 strrchr(self->env.path, '/') + 1);
+	snprintf(self->other, sizeof(self->other), "%s.other", self->path);
+	ASSERT_EQ(0, ll_sh("touch %s", self->other));
+}
+
+FIXTURE_TEARDOWN(nfs)
+{
+	ll_sh("rm -f %s", self->other);
+	ll_env_exit(&self->env);
+	stop_nfs();
+}
+
+TEST_F_TIMEOUT(nfs, server_does_not_wait, 240)
+{
+	struct ll_proc *helper = &self->env.helper;
+	struct ll_result res;
+	struct stat st;
+
+	if (variant->op == LL_OP_CLONE)
+		ll_send2(helper, LL_OP_CLONE, self->path, self->other, 0, 0);
+	else
+		ll_send(helper, variant->op, self->path, variant->a,
+			variant->b, 0);
+	EXPECT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, NULL));
+	EXPECT_EQ(-ETIME, ll_done(helper, 500, &res));
+	/* Its only thread does something else. */
+	EXPECT_EQ(0, ll_sh_soon("touch " NFS "/layout_lease_new && "
+				"rm " NFS "/layout_lease_new"));
+	EXPECT_EQ(LAYOUT_LEASE_BREAKING, ll_state(self->held.fd));
+	EXPECT_EQ(0, ibv_dereg_mr(self->held.mr));
+	/* The client waits longer each time. */
+	EXPECT_EQ(0, ll_done(helper, 2 * LL_SOON_MS, &res));
+	EXPECT_EQ(0, res.ret);
+	if (variant->op == LL_OP_TRUNCATE) {
+		ASSERT_EQ(0, fstat(self->held.fd, &st));
+		EXPECT_EQ(0, st.st_size);
+	}
+	EXPECT_EQ(0, close(self->held.fd));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What goes away under leased memory regions: the pmem device, a page with an
+ * uncorrectable error, the RDMA device, its driver. Nobody waits for a grace
+ * period, nothing hangs, and what the holder does afterwards is harmless.
+ *
+ * Uses the whole of DAX2, and makes a new filesystem there.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/wait.h>
+
+#include "layout_lease_fixture.h"
+
+#define LEN	(4UL << 20)
+
+FIXTURE(removal) {
+	struct ll_env env;
+	char path[PATH_MAX];
+	const char *dir;
+	char dev[64];		/* pmem1 */
+	char name[64];		/* namespace of the nvdimm bus */
+	struct held held;
+};
+
+static int new_filesystem(const char *dev, const char *dir)
+{
+	const char *fs = getenv("DAXFS");
+
+	if (fs && !strcmp(fs, "ext4"))
+		return ll_sh("mkfs.ext4 -q -F -b 4096 /dev/%s && "
+			  "mount -t ext4 -o dax=always /dev/%s %s",
+			  dev, dev, dir);
+	return ll_sh("mkfs.xfs -q -f -m reflink=1,rmapbt=1 /dev/%s && "
+		  "mount -t xfs -o dax=always /dev/%s %s", dev, dev, dir);
+}
+
+static int umount_soon(const char *dir)
+{
+	return ll_sh("for i in $(seq 50); do "
+		  "umount %s 2>/dev/null && exit; sleep 0.2; done; umount %s",
+		  dir, dir);
+}
+
+static int read_line(char *line, size_t size, const char *cmd)
+{
+	FILE *f = popen(cmd, "r");
+	int error = f && fgets(line, size, f) ? 0 : -EIO;
+
+	if (f)
+		pclose(f);
+	line[strcspn(line, "\n")] = 0;
+	return error;
+}
+
+FIXTURE_SETUP(removal)
+{
+	const char *why;
+
+	self->dir = getenv("DAX2");
+	if (!self->dir)
+		SKIP(return, "DAX2 names no DAX filesystem");
+	why = ll_env_init(&self->env, true);
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_EQ(0, read_line(self->dev, sizeof(self->dev),
+			       "basename $(findmnt -n -o SOURCE $DAX2)"));
+	/* The namespace, or the pfn device that sits on it. */
+	ASSERT_EQ(0, read_line(self->name, sizeof(self->name),
+			       "basename $(readlink -f /sys/block/$(basename "
+			       "$(findmnt -n -o SOURCE $DAX2))/device)"));
+	ASSERT_EQ(0, umount_soon(self->dir));
+	ASSERT_EQ(0, new_filesystem(self->dev, self->dir));
+	ASSERT_EQ(0, ll_mkfile(self->path, sizeof(self->path), self->dir,
+			       LEN / ll_pg, 0));
+	ASSERT_EQ(0, ll_hold(&self->held, &self->env.rdma, self->path, LEN));
+	ASSERT_EQ(IBV_WC_SUCCESS,
+		  ll_rdma_write(&self->env.rdma, self->held.map,
+				self->held.mr->rkey, ll_pg, 0x77));
+}
+
+FIXTURE_TEARDOWN(removal)
+{
+	ll_env_exit(&self->env);
+}
+
+/* The device goes while its memory is registered; afterwards comes back. */
+TEST_F_TIMEOUT(removal, pmem_device, 240)
+{
+	struct held *h = &self->held;
+	char cmd[256];
+
+	/* XFS with rmapbt sends SIGBUS to who maps the memory. */
+	ASSERT_EQ(0, munmap(h->map, LEN));
+	snprintf(cmd, sizeof(cmd),
+		 "echo %s >/sys/bus/nd/drivers/nd_pmem/unbind", self->name);
+	ASSERT_EQ(0, ll_sh_soon(cmd));
+	EXPECT_NE(0, ll_sh("test -e /sys/block/%s", self->dev));
+
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(h->fd));
+	EXPECT_TRUE(ll_rkey_is_dead(&self->env.rdma, h->map, h->mr->rkey));
+	EXPECT_EQ(0, ibv_dereg_mr(h->mr));
+	EXPECT_EQ(0, close(h->fd));
+	EXPECT_EQ(0, umount_soon(self->dir));
+
+	ASSERT_EQ(0, ll_sh("echo %s >/sys/bus/nd/drivers/nd_pmem/bind",
+			self->name));
+	ASSERT_EQ(0, ll_sh("for i in $(seq 100); do "
+			"test -b /dev/%s && exit; sleep 0.1; done; false",
+			self->dev));
+	ASSERT_EQ(0, new_filesystem(self->dev, self->dir));
+}
+
+/* The processes that map the page die, which does not stop a device. */
+TEST_F_TIMEOUT(removal, poisoned_page, 240)
+{
+	struct held *h = &self->held;
+	int status;
+	pid_t pid;
+
+	/* The victim is not the holder: it registered and unmapped. */
+	ASSERT_EQ(0, munmap(h->map, LEN));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		char *map = ll_map(h->fd, 0, LEN, PROT_READ | PROT_WRITE);
+
+		*(volatile char *)map = 1;
+		/* Does not return. */
+		_exit(madvise(map, ll_pg, MADV_HWPOISON) ? errno : 0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status)) TH_LOG("status %x", status);
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(h->fd));
+	EXPECT_TRUE(ll_rkey_is_dead(&self->env.rdma, h->map, h->mr->rkey));
+	EXPECT_EQ(0, ibv_dereg_mr(h->mr));
+	EXPECT_EQ(0, close(h->fd));
+
+	/* Only a new device is without the mark. */
+	ASSERT_EQ(0, umount_soon(self->dir));
+	ASSERT_EQ(0, ll_sh("cd /sys/bus/nd/drivers/nd_pmem && "
+			"echo %s >unbind && echo %s >bind",
+			self->name, self->name));
+	ASSERT_EQ(0, new_filesystem(self->dev, self->dir));
+}
+
+/* An RDMA device of its own, since it is removed. */
+FIXTURE(link) {
+	struct ll_env env;
+	struct held held;
+	char *saved;
+};
+
+FIXTURE_SETUP(link)
+{
+	const char *why;
+
+	self->saved = getenv("RDMA_DEV");
+	ASSERT_EQ(0, ll_sh("ip link add dummy9 type dummy && "
+			"ip address add 203.0.113.1/24 dev dummy9 && "
+			"ip link set dummy9 up && "
+			"rdma link add rxe9 type rxe netdev dummy9"));
+	setenv("RDMA_DEV", "rxe9", 1);
+	why = ll_env_init(&self->env, true);
+	ASSERT_EQ(NULL, why) TH_LOG("%s", why);
+	ASSERT_EQ(0, ll_hold(&self->held, &self->env.rdma, self->env.path,
+			     LL_PAGES * ll_pg));
+}
+
+FIXTURE_TEARDOWN(link)
+{
+	setenv("RDMA_DEV", self->saved ?: "rxe0", 1);
+	ll_sh("rdma link delete rxe9 2>/dev/null");
+	ll_sh("ip link delete dummy9");
+	ll_env_exit(&self->env);
+}
+
+/* The region goes with the device, the lease stays, and nothing is pinned. */
+static void check_gone(struct __test_metadata *_metadata, struct ll_env *env,
+		       struct held *h)
+{
+	EXPECT_EQ(LAYOUT_LEASE_GRANTED, ll_state(h->fd));
+	EXPECT_EQ(0, ll_unlock(h->fd));
+	EXPECT_EQ(0, ll_do(&env->helper, LL_OP_TRUNCATE, env->path, 0, 0, 0));
+	EXPECT_EQ(0, ibv_dereg_mr(h->mr));
+	EXPECT_EQ(0, ll_status_kb("VmPin"));
+	EXPECT_EQ(0, close(h->fd));
+}
+
+TEST_F_TIMEOUT(link, deleted, 240)
+{
+	ASSERT_EQ(0, ll_sh_soon("rdma link delete rxe9"));
+	check_gone(_metadata, &self->env, &self->held);
+}
+
+/* While a break waits for the holder: it ends with the device. */
+TEST_F_TIMEOUT(link, deleted_during_break, 240)
+{
+	struct ll_result res;
+
+	ll_send(&self->env.helper, LL_OP_TRUNCATE, self->env.path, 0, 0, 0);
+	ASSERT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, NULL));
+	ASSERT_EQ(-ETIME, ll_done(&self->env.helper, 500, &res));
+	ASSERT_EQ(0, ll_sh_soon("rdma link delete rxe9"));
+	ASSERT_EQ(0, ll_done(&self->env.helper, LL_SOON_MS, &res));
+	EXPECT_EQ(0, res.ret);
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(self->held.fd));
+	EXPECT_EQ(0, ll_status_kb("VmPin"));
+}
+
+TEST_F_TIMEOUT(link, driver_unloaded, 240)
+{
+	/* Each device holds the module. */
+	ASSERT_EQ(0, ll_sh_soon("rdma link delete rxe9 && "
+				"rdma link delete rxe0 && "
+				"modprobe -r rdma_rxe"));
+	check_gone(_metadata, &self->env, &self->held);
+	EXPECT_EQ(0, ll_sh("modprobe rdma_rxe && "
+			"rdma link add rxe0 type rxe netdev dummy0"));
+}
+
+TEST_HARNESS_MAIN
