@@ -83,13 +83,11 @@ static int start_nfs(void)
 		     "mount -t nfsd nfsd /proc/fs/nfsd; "
 		     "echo 10 >/proc/fs/nfsd/nfsv4leasetime; "
 		     "echo 10 >/proc/fs/nfsd/nfsv4gracetime; "
-		     "exportfs -o rw,no_root_squash,insecure,fsid=1 "
+		     "exportfs -o rw,no_root_squash,insecure,fsid=0 "
 		     "127.0.0.1:$DAX1; "
 		     "rpc.mountd --no-nfs-version 3; "
 		     "rpc.nfsd --no-nfs-version 3 1; "
-		     "echo Y >/proc/fs/nfsd/v4_end_grace; "
-		     "mount -t nfs4 -o vers=4.2,actimeo=0 127.0.0.1:$DAX1 "
-		     NFS);
+		     "mount -t nfs4 -o vers=4.2,actimeo=0 127.0.0.1:/ " NFS);
 }
 
 static void stop_nfs(void)
