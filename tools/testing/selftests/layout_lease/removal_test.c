@@ -101,6 +101,9 @@ TEST_F_TIMEOUT(removal, pmem_device, 240)
 
 	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(h->fd));
 	EXPECT_TRUE(ll_rkey_is_dead(&self->env.rdma, h->map, h->mr->rkey));
+	/* And nothing is leased anew. */
+	EXPECT_EQ(0, ll_unlock(h->fd));
+	EXPECT_EQ(-EOPNOTSUPP, ll_lease(h->fd, F_RDLCK, 0, 0));
 	EXPECT_EQ(0, ibv_dereg_mr(h->mr));
 	EXPECT_EQ(0, close(h->fd));
 	EXPECT_EQ(0, umount_soon(self->dir));
