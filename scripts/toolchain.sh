@@ -19,7 +19,7 @@ PACKAGES=(
 	clang-19 lld-19 llvm-19 libclang-19-dev
 	libibverbs-dev librdmacm-dev
 	qemu-system-x86 busybox-static xfsprogs e2fsprogs iproute2 util-linux
-	ibverbs-providers ibverbs-utils nfs-kernel-server
+	ibverbs-providers ibverbs-utils nfs-kernel-server stress-ng
 )
 # The same for other systems, as commands.
 COMMANDS=(

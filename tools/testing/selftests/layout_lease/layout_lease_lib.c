@@ -117,6 +117,51 @@ int ll_sh(const char *format, ...)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+int ll_sh_line(char *line, size_t size, const char *format, ...)
+{
+	char cmd[1024];
+	va_list args;
+	int error;
+	FILE *f;
+
+	va_start(args, format);
+	vsnprintf(cmd, sizeof(cmd), format, args);
+	va_end(args);
+	f = popen(cmd, "r");
+	if (!f)
+		return -errno;
+	error = fgets(line, size, f) ? 0 : -EIO;
+	pclose(f);
+	line[strcspn(line, "\n")] = 0;
+	return error;
+}
+
+int ll_source(char *dev, size_t size, const char *dir)
+{
+	return ll_sh_line(dev, size, "basename $(findmnt -n -o SOURCE %s)",
+			  dir);
+}
+
+int ll_umount(const char *dir)
+{
+	/* What was killed may take a moment to be gone. */
+	return ll_sh("for i in $(seq 50); do "
+		     "umount %s 2>/dev/null && exit; sleep 0.2; done; "
+		     "umount %s", dir, dir);
+}
+
+int ll_new_filesystem(const char *dev, const char *dir)
+{
+	const char *fs = getenv("DAXFS");
+
+	if (fs && !strcmp(fs, "ext4"))
+		return ll_sh("mkfs.ext4 -q -F -b 4096 /dev/%s && "
+			     "mount -t ext4 -o dax=always /dev/%s %s",
+			     dev, dev, dir);
+	return ll_sh("mkfs.xfs -q -f -m reflink=1,rmapbt=1 /dev/%s && "
+		     "mount -t xfs -o dax=always /dev/%s %s", dev, dev, dir);
+}
+
 int ll_sh_soon(const char *cmd)
 {
 	long end = ll_now_ms() + LL_SOON_MS;

@@ -53,6 +53,14 @@ int ll_drop_privileges(void);
 /* A shell command, as in printf(): 0, its exit status, or -1. */
 int ll_sh(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int ll_sh_soon(const char *cmd);	/* -1 if it takes more than LL_SOON_MS */
+/* The first line of what it prints. */
+int ll_sh_line(char *line, size_t size, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* A DAX filesystem: its device (pmem1), unmount it, make a new one. */
+int ll_source(char *dev, size_t size, const char *dir);
+int ll_umount(const char *dir);
+int ll_new_filesystem(const char *dev, const char *dir);
 
 /* Files: page n is filled with the byte (seed + n). */
 int ll_mkfile(char *path, size_t size, const char *dir, unsigned int pages,

@@ -12,7 +12,8 @@
 #include <unistd.h>
 #include <sys/wait.h>
 
-#include "layout_lease_fixture.h"
+#include "kselftest_harness.h"
+#include "layout_lease_lib.h"
 
 #define LEN	(4UL << 20)
 
@@ -25,36 +26,6 @@ FIXTURE(removal) {
 	struct held held;
 };
 
-static int new_filesystem(const char *dev, const char *dir)
-{
-	const char *fs = getenv("DAXFS");
-
-	if (fs && !strcmp(fs, "ext4"))
-		return ll_sh("mkfs.ext4 -q -F -b 4096 /dev/%s && "
-			  "mount -t ext4 -o dax=always /dev/%s %s",
-			  dev, dev, dir);
-	return ll_sh("mkfs.xfs -q -f -m reflink=1,rmapbt=1 /dev/%s && "
-		  "mount -t xfs -o dax=always /dev/%s %s", dev, dev, dir);
-}
-
-static int umount_soon(const char *dir)
-{
-	return ll_sh("for i in $(seq 50); do "
-		  "umount %s 2>/dev/null && exit; sleep 0.2; done; umount %s",
-		  dir, dir);
-}
-
-static int read_line(char *line, size_t size, const char *cmd)
-{
-	FILE *f = popen(cmd, "r");
-	int error = f && fgets(line, size, f) ? 0 : -EIO;
-
-	if (f)
-		pclose(f);
-	line[strcspn(line, "\n")] = 0;
-	return error;
-}
-
 FIXTURE_SETUP(removal)
 {
 	const char *why;
@@ -65,14 +36,13 @@ FIXTURE_SETUP(removal)
 	why = ll_env_init(&self->env, true);
 	if (why)
 		SKIP(return, "%s", why);
-	ASSERT_EQ(0, read_line(self->dev, sizeof(self->dev),
-			       "basename $(findmnt -n -o SOURCE $DAX2)"));
+	ASSERT_EQ(0, ll_source(self->dev, sizeof(self->dev), self->dir));
 	/* The namespace, or the pfn device that sits on it. */
-	ASSERT_EQ(0, read_line(self->name, sizeof(self->name),
-			       "basename $(readlink -f /sys/block/$(basename "
-			       "$(findmnt -n -o SOURCE $DAX2))/device)"));
-	ASSERT_EQ(0, umount_soon(self->dir));
-	ASSERT_EQ(0, new_filesystem(self->dev, self->dir));
+	ASSERT_EQ(0, ll_sh_line(self->name, sizeof(self->name),
+				"basename $(readlink -f /sys/block/%s/device)",
+				self->dev));
+	ASSERT_EQ(0, ll_umount(self->dir));
+	ASSERT_EQ(0, ll_new_filesystem(self->dev, self->dir));
 	ASSERT_EQ(0, ll_mkfile(self->path, sizeof(self->path), self->dir,
 			       LEN / ll_pg, 0));
 	ASSERT_EQ(0, ll_hold(&self->held, &self->env.rdma, self->path, LEN));
@@ -106,14 +76,14 @@ TEST_F_TIMEOUT(removal, pmem_device, 240)
 	EXPECT_EQ(-EOPNOTSUPP, ll_lease(h->fd, F_RDLCK, 0, 0));
 	EXPECT_EQ(0, ibv_dereg_mr(h->mr));
 	EXPECT_EQ(0, close(h->fd));
-	EXPECT_EQ(0, umount_soon(self->dir));
+	EXPECT_EQ(0, ll_umount(self->dir));
 
 	ASSERT_EQ(0, ll_sh("echo %s >/sys/bus/nd/drivers/nd_pmem/bind",
 			self->name));
 	ASSERT_EQ(0, ll_sh("for i in $(seq 100); do "
 			"test -b /dev/%s && exit; sleep 0.1; done; false",
 			self->dev));
-	ASSERT_EQ(0, new_filesystem(self->dev, self->dir));
+	ASSERT_EQ(0, ll_new_filesystem(self->dev, self->dir));
 }
 
 /* The processes that map the page die, which does not stop a device. */
@@ -142,11 +112,11 @@ TEST_F_TIMEOUT(removal, poisoned_page, 240)
 	EXPECT_EQ(0, close(h->fd));
 
 	/* Only a new device is without the mark. */
-	ASSERT_EQ(0, umount_soon(self->dir));
+	ASSERT_EQ(0, ll_umount(self->dir));
 	ASSERT_EQ(0, ll_sh("cd /sys/bus/nd/drivers/nd_pmem && "
 			"echo %s >unbind && echo %s >bind",
 			self->name, self->name));
-	ASSERT_EQ(0, new_filesystem(self->dev, self->dir));
+	ASSERT_EQ(0, ll_new_filesystem(self->dev, self->dir));
 }
 
 /* An RDMA device of its own, since it is removed. */
