@@ -155,10 +155,12 @@ int ll_new_filesystem(const char *dev, const char *dir)
 	const char *fs = getenv("DAXFS");
 
 	if (fs && !strcmp(fs, "ext4"))
-		return ll_sh("mkfs.ext4 -q -F -b 4096 /dev/%s && "
+		return ll_sh("mkfs.ext4 -q -F -b 4096 "
+			     "-E stride=512,stripe_width=512 /dev/%s && "
 			     "mount -t ext4 -o dax=always /dev/%s %s",
 			     dev, dev, dir);
-	return ll_sh("mkfs.xfs -q -f -m reflink=1,rmapbt=1 /dev/%s && "
+	return ll_sh("mkfs.xfs -q -f -m reflink=1,rmapbt=1 "
+		     "-d su=2m,sw=1,agcount=2 -l size=64m,su=32k /dev/%s && "
 		     "mount -t xfs -o dax=always /dev/%s %s", dev, dev, dir);
 }
 

@@ -57,7 +57,10 @@ int ll_sh_soon(const char *cmd);	/* -1 if it takes more than LL_SOON_MS */
 int ll_sh_line(char *line, size_t size, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* A DAX filesystem: its device (pmem1), unmount it, make a new one. */
+/*
+ * A DAX filesystem: its device (pmem1), unmount it, make a new one, which
+ * allocates by 2 MiB so that there are huge pages.
+ */
 int ll_source(char *dev, size_t size, const char *dir);
 int ll_umount(const char *dir);
 int ll_new_filesystem(const char *dev, const char *dir);
