@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The plain operations of DAX files go on as ever: stress-ng with what writes,
- * maps, preallocates, punches, clones and copies, on a new filesystem in DAX2,
+ * maps, preallocates, punches and clones, on a new filesystem in DAX2,
  * and the filesystem is clean afterwards. Once without any lease, and once while
  * files of the same filesystem are leased and written to by RDMA.
  */
@@ -69,8 +69,7 @@ TEST_F_TIMEOUT(stress, plain_operations, 240)
 		_exit(ll_sh("mkdir $DAX2/stress && stress-ng --quiet --verify "
 			    "--temp-path $DAX2/stress --timeout " SECONDS " "
 			    "--fallocate 1 --fallocate-bytes 8m --fpunch 1 "
-			    "--file-ioctl 1 --copy-file 1 "
-			    "--copy-file-bytes 128m --mmap 1 --mmap-file "
+			    "--file-ioctl 1 --mmap 1 --mmap-file "
 			    "--mmap-bytes 4m --msync 1 --hdd 1 --hdd-bytes 8m "
 			    "--seek 1 --seek-size 8m --iomix 1 "
 			    "--iomix-bytes 8m --rename 1"));
