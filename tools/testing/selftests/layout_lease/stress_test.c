@@ -70,7 +70,8 @@ TEST_F_TIMEOUT(stress, plain_operations, 240)
 			    "--temp-path $DAX2/stress --timeout " SECONDS " "
 			    "--fallocate 1 --fallocate-bytes 8m --fpunch 1 "
 			    "--file-ioctl 1 --mmap 1 --mmap-file "
-			    "--mmap-bytes 4m --msync 1 --hdd 1 --hdd-bytes 8m "
+			    "--mmap-bytes 4m --msync 1 --msync-bytes 8m "
+			    "--hdd 1 --hdd-bytes 8m "
 			    "--seek 1 --seek-size 8m --iomix 1 "
 			    "--iomix-bytes 8m --rename 1"));
 	while (!waitpid(pid, &status, WNOHANG)) {
