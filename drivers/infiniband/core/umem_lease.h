@@ -32,6 +32,9 @@ struct umem_pieces {
 	int section;
 };
 
+/* In umem.c */
+void __ib_umem_release(struct ib_device *dev, struct ib_umem *umem, int dirty);
+
 #ifdef CONFIG_INFINIBAND_LAYOUT_LEASE
 
 int umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces);
@@ -42,9 +45,6 @@ void umem_lease_pinned(struct umem_pieces *pieces);
 void umem_lease_mapped_locked(struct ib_umem *umem);
 bool umem_lease_take_pages(struct ib_umem *umem);
 void umem_lease_free(struct ib_umem *umem);
-
-/* In umem.c */
-void __ib_umem_release(struct ib_device *dev, struct ib_umem *umem, int dirty);
 
 #else
 
