@@ -14,6 +14,7 @@ help:
 	@echo '                           systems in $$DAX1 and $$DAX2, rxe0, siw0, your files'
 	@echo '                           readable [FS=xfs|ext4] [ARGS="..."]'
 	@echo 'make apply KDIR=DIR        put overlay and patches on a kernel tree of yours'
+	@echo 'make check-patches         does "make apply" work on all versions that it names?'
 	@echo 'make clean                 remove what was fetched and built'
 	@echo
 	@echo 'KDIR=DIR     build this kernel tree (only read) instead of the one from Debian'
@@ -44,7 +45,10 @@ test:
 apply:
 	@scripts/apply.sh '$(KDIR)'
 
+check-patches:
+	@scripts/check-patches.sh
+
 clean:
 	@scripts/clean.sh
 
-.PHONY: help kernel selftests shell guest demo test apply clean
+.PHONY: help kernel selftests shell guest demo test apply check-patches clean

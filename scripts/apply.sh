@@ -14,11 +14,15 @@ dir=${1:-}
 dir=$(realpath "$dir")
 is_kernel_tree "$dir" || die "$dir is not the top of a kernel tree"
 command -v patch >/dev/null || die "the program patch is missing"
-version=$(make -s -C "$dir" kernelversion 2>/dev/null || :)
+version=$(version_of "$dir")
 
 if is_applied "$dir"; then
 	echo "$dir (Linux $version) has all of it already: nothing to do"
 	exit 0
+fi
+
+if [[ " ${CHECKED[*]} " != *" $version "* ]]; then
+	echo "warning: $dir is Linux $version; checked were ${CHECKED[*]}" >&2
 fi
 
 tmp=$(mktemp -d)
@@ -26,7 +30,8 @@ trap 'rm -rf "$tmp"' EXIT
 mkdir "$tmp/new"
 if ! stage "$dir" "$tmp/new" >"$tmp/log"; then
 	cat "$tmp/log" >&2
-	die "it does not apply to $dir (Linux $version); nothing was changed there"
+	die "it does not apply to $dir (Linux $version; checked were ${CHECKED[*]});" \
+		"nothing was changed there"
 fi
 
 while IFS= read -r f; do

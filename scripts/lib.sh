@@ -134,17 +134,30 @@ copy_files() {
 	done
 }
 
-# run_patches DIR [OPTION]: the series, or with -R the series backwards.
+# The versions of Linux that the series was put on, the first one built and tested.
+# shellcheck disable=SC2034 # for those who source this
+CHECKED=(7.3.4 7.2.12)
+
+# The version of a kernel tree, as in 7.3.4.
+version_of() {
+	sed -n -E 's/^(VERSION|PATCHLEVEL|SUBLEVEL) *= *([0-9]+).*/\2/p' "$1/Makefile" |
+		paste -s -d.
+}
+
+# run_patches VERSION DIR [OPTION]: the series, or with -R the series backwards.
+# A patch that must be another one on 7.2.x is in patches/7.2 under the same name.
 run_patches() {
-	local dir=$1 p order=
-	shift
+	local other=$TOP/patches/${1%.*} dir=$2 p order=
+	shift 2
 	[ "${1:-}" != -R ] || order=-r
-	find "$TOP/patches" -name '*.patch' 2>/dev/null | sort $order | while IFS= read -r p; do
-		if ! patch -d "$dir" -p1 --fuzz=0 --force --no-backup-if-mismatch -E "$@" <"$p"; then
-			echo "does not apply: ${p#"$TOP/"}"
-			return 1
-		fi
-	done
+	find "$TOP/patches" -maxdepth 1 -name '*.patch' 2>/dev/null | sort $order |
+		while IFS= read -r p; do
+			[ ! -f "$other/${p##*/}" ] || p=$other/${p##*/}
+			if ! patch -d "$dir" -p1 --fuzz=0 --force --no-backup-if-mismatch -E "$@" <"$p"; then
+				echo "does not apply: ${p#"$TOP/"}"
+				return 1
+			fi
+		done
 }
 
 # stage TREE DIR: into the empty DIR, our version of all files that we add to
@@ -152,7 +165,7 @@ run_patches() {
 stage() {
 	local f
 	patched_files | copy_files "$1" "$2"
-	run_patches "$2" || return 1
+	run_patches "$(version_of "$1")" "$2" || return 1
 	while IFS= read -r f; do
 		if [ -e "$1/$f" ] || [ -e "$2/$f" ]; then
 			echo "exists already: $f"
@@ -172,7 +185,7 @@ is_applied() {
 	[ ! -f "$TOP/Kconfig" ] || cmp -s "$TOP/Kconfig" "$1/Kconfig.layout_lease" || return 1
 	tmp=$(mktemp -d)
 	patched_files | copy_files "$1" "$tmp"
-	run_patches "$tmp" -R >/dev/null || status=1
+	run_patches "$(version_of "$1")" "$tmp" -R >/dev/null || status=1
 	rm -r "$tmp"
 	return $status
 }
