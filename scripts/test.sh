@@ -12,8 +12,8 @@
 
 # Some times slower than the other one.
 if [ "${KERNEL:-}" = debug ]; then
-	TEST_TIMEOUT=${TEST_TIMEOUT:-1500}
-	export GUEST_TIMEOUT=${GUEST_TIMEOUT:-5400}
+	TEST_TIMEOUT=${TEST_TIMEOUT:-3000}
+	export GUEST_TIMEOUT=${GUEST_TIMEOUT:-7200}
 fi
 
 "$TOP/scripts/kernel.sh" programs
