@@ -87,17 +87,22 @@ ln -s busybox "$initrd/bin/sh"
 (cd "$initrd" && find . | cpio --quiet -o -H newc -R 0:0 >"$run/initrd.cpio")
 rm -r "$initrd"
 
-# Two ranges of RAM become pmem0 and pmem1: XFS wants 300 MB at least, and each
-# must lie whole in the RAM below 2 GB.
 append="console=ttyS0 rdinit=/init panic=-1 oops=panic mitigations=off"
-append+=" memmap=384M!1G,384M!1536M kunit.enable=$kunit kunit.autorun=$kunit"
+append+=" kunit.enable=$kunit kunit.autorun=$kunit"
 append+=" tsc=nowatchdog watchdog_thresh=60 dummy.numdummies=2 sysctl.kernel.hung_task_panic=1 ${GUEST_APPEND:-}"
 
 machine=(
 	qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot
-	-machine q35 -cpu max -smp "${GUEST_CPUS:-2}" -m 4G
+	-machine q35,nvdimm=on -cpu max -smp "${GUEST_CPUS:-2}" -m 3G,slots=2,maxmem=8G
 	-kernel "$kernel/bzImage" -initrd "$run/initrd.cpio"
 )
+# Two NVDIMMs become pmem0 and pmem1. XFS wants 300 MB at least.
+for nvdimm in 0 1; do
+	machine+=(
+		-object "memory-backend-ram,id=memory$nvdimm,size=384M"
+		-device "nvdimm,id=nvdimm$nvdimm,memdev=memory$nvdimm"
+	)
+done
 
 # /dev/kvm can be there and not work: boot a probe, and remember the answer for
 # this processor, host kernel and emulator.

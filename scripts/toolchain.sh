@@ -18,14 +18,14 @@ PACKAGES=(
 	libelf-dev libssl-dev
 	clang-19 lld-19 llvm-19 libclang-19-dev
 	libibverbs-dev librdmacm-dev
-	qemu-system-x86 busybox-static xfsprogs e2fsprogs iproute2 util-linux
+	qemu-system-x86 busybox-static ndctl xfsprogs e2fsprogs iproute2 util-linux
 	ibverbs-providers ibverbs-utils nfs-kernel-server stress-ng
 )
 # The same for other systems, as commands.
 COMMANDS=(
 	git make gcc bc bison flex patch perl python3 rsync cpio modprobe depmod xz
 	clang ld.lld llvm-ar llvm-nm llvm-objcopy llvm-strip
-	qemu-system-x86_64 busybox mkfs.xfs mkfs.ext4 ip rdma setsid ibv_devices
+	qemu-system-x86_64 busybox ndctl mkfs.xfs mkfs.ext4 ip rdma setsid ibv_devices
 )
 
 # at_least A B: is version A at least B?
