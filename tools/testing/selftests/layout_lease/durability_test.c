@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What fsync() writes back of a file that peers write by RDMA, as the
+ * tracepoint dax_writeback_one tells it: memory that is not persistent shows
+ * no difference otherwise.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "layout_lease_lib.h"
+
+#define TRACEFS		"/sys/kernel/tracing"
+#define INSTANCE	TRACEFS "/instances/layout_lease"
+#define MB		(1024LL * 1024)
+#define LEN		(8 * MB)
+
+FIXTURE(durability) {
+	struct ll_env env;
+	struct ll_rdma *r;
+	unsigned long long ino;
+	int fd;
+	char *map;
+};
+
+FIXTURE_SETUP(durability)
+{
+	const char *why = ll_env_init(&self->env, true);
+	struct stat st;
+	int ret;
+
+	if (why)
+		SKIP(return, "%s", why);
+	if (access(TRACEFS "/instances", F_OK))
+		ll_sh("mount -t tracefs tracefs " TRACEFS);
+	if ((mkdir(INSTANCE, 0700) && errno != EEXIST) ||
+	    ll_write_str(INSTANCE "/events/fs_dax/dax_writeback_one/enable",
+			 "1")) {
+		ll_env_exit(&self->env);
+		SKIP(return, "no tracepoint fs_dax:dax_writeback_one");
+	}
+	self->r = &self->env.rdma;
+	self->fd = open(self->env.path, O_RDWR);
+	ret = ll_fill(self->fd, LEN / ll_pg, 0);
+	self->map = ll_map(self->fd, 0, LEN, PROT_READ | PROT_WRITE);
+	if (!ret && self->map == MAP_FAILED)
+		ret = -errno;
+	if (!ret && (fstat(self->fd, &st) || fsync(self->fd)))
+		ret = -errno;
+	if (ret)
+		ll_env_exit(&self->env);
+	ASSERT_EQ(0, ret);
+	self->ino = st.st_ino;
+}
+
+FIXTURE_TEARDOWN(durability)
+{
+	ll_env_exit(&self->env);
+	rmdir(INSTANCE);
+}
+
+/* Forget what was written back so far; truncate() would not. */
+#define ASSERT_FORGET() \
+	ASSERT_EQ(0, close(open(INSTANCE "/trace", O_WRONLY | O_TRUNC)))
+
+/*
+ * How many pages of this part of the file were written back since then, each
+ * counted once.
+ */
+static int written_back(unsigned long long ino, off_t offset, size_t len)
+{
+	unsigned long from = offset / ll_pg, to = (offset + len) / ll_pg;
+	unsigned long long line_ino;
+	unsigned long first, nr, i;
+	char line[512], *event;
+	bool *seen = calloc(to - from, sizeof(*seen));
+	FILE *f = fopen(INSTANCE "/trace", "r");
+	int sum = 0;
+
+	if (!f || !seen)
+		exit(KSFT_FAIL);
+	while (fgets(line, sizeof(line), f)) {
+		event = strstr(line, "dax_writeback_one: ");
+		if (!event || sscanf(event, "%*s dev %*s ino %llx pgoff %lx pglen %lx",
+				     &line_ino, &first, &nr) != 3 ||
+		    line_ino != ino)
+			continue;
+		for (i = first; i < first + nr; i++) {
+			if (i < from || i >= to || seen[i - from])
+				continue;
+			seen[i - from] = true;
+			sum++;
+		}
+	}
+	fclose(f);
+	free(seen);
+	return sum;
+}
+
+#define PAGES(len)	((int)((len) / ll_pg))
+
+/*
+ * The processor never writes to the mapping, and after the first fsync() all of
+ * it is write-protected: only the pin tells that there may be new data.
+ */
+TEST_F_TIMEOUT(durability, fsync_covers_writable_regions, 240)
+{
+	struct ibv_mr *mr;
+	int i;
+
+	ASSERT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, 0));
+	mr = ll_reg(self->r, self->map + 2 * MB, 4 * MB, LL_ACCESS);
+	ASSERT_NE(NULL, mr);
+	for (i = 0; i < 3; i++) {
+		EXPECT_EQ(IBV_WC_SUCCESS,
+			  ll_rdma_write(self->r, self->map + 3 * MB, mr->rkey,
+					ll_pg, 0x51 + i));
+		ASSERT_FORGET();
+		EXPECT_EQ(0, fsync(self->fd));
+		EXPECT_EQ(PAGES(4 * MB),
+			  written_back(self->ino, 2 * MB, 4 * MB));
+	}
+	/* Written by nobody, pinned by nobody. */
+	EXPECT_EQ(0, written_back(self->ino, 0, 2 * MB));
+	EXPECT_EQ(0, written_back(self->ino, 6 * MB, 2 * MB));
+
+	EXPECT_EQ(IBV_WC_SUCCESS,
+		  ll_rdma_write(self->r, self->map + 3 * MB, mr->rkey, ll_pg,
+				0x61));
+	ASSERT_EQ(0, ibv_dereg_mr(mr));
+	ASSERT_FORGET();
+	EXPECT_EQ(0, fsync(self->fd));
+	EXPECT_EQ(PAGES(4 * MB), written_back(self->ino, 2 * MB, 4 * MB));
+
+	/* And not for ever. */
+	ASSERT_FORGET();
+	EXPECT_EQ(0, fsync(self->fd));
+	EXPECT_EQ(0, written_back(self->ino, 0, LEN));
+	EXPECT_TRUE(ll_file_is(self->env.path, 3 * MB, ll_pg, 0x61));
+}
+
+/* After a revocation too. */
+TEST_F_TIMEOUT(durability, fsync_covers_revoked_regions, 240)
+{
+	struct ibv_mr *mr;
+
+	ASSERT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, 0));
+	mr = ll_reg(self->r, self->map + 2 * MB, 4 * MB, LL_ACCESS);
+	ASSERT_NE(NULL, mr);
+	EXPECT_EQ(0, fsync(self->fd));
+	EXPECT_EQ(IBV_WC_SUCCESS,
+		  ll_rdma_write(self->r, self->map + 5 * MB, mr->rkey, ll_pg,
+				0x71));
+	ASSERT_FORGET();
+	ASSERT_EQ(0, ll_revoke(self->fd));
+	EXPECT_EQ(0, fsync(self->fd));
+	EXPECT_EQ(PAGES(4 * MB), written_back(self->ino, 2 * MB, 4 * MB));
+	ASSERT_FORGET();
+	EXPECT_EQ(0, fsync(self->fd));
+	EXPECT_EQ(0, written_back(self->ino, 0, LEN));
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+}
+
+/* Nobody can write through these. */
+TEST_F_TIMEOUT(durability, read_only_regions_stay_clean, 240)
+{
+	struct ibv_mr *mr;
+	char *map;
+
+	ASSERT_EQ(0, munmap(self->map, LEN));
+	map = ll_map(self->fd, 0, LEN, PROT_READ);
+	ASSERT_NE(MAP_FAILED, map);
+	ASSERT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, 0));
+	mr = ll_reg(self->r, map, LEN, IBV_ACCESS_REMOTE_READ);
+	ASSERT_NE(NULL, mr);
+	ASSERT_FORGET();
+	EXPECT_EQ(0, fsync(self->fd));
+	EXPECT_EQ(0, written_back(self->ino, 0, LEN));
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+}
+
+/*
+ * Small operations anywhere in the file do not lose what is dirty: neither
+ * elsewhere nor beside them in the same 2 MiB.
+ */
+TEST_F_TIMEOUT(durability, punch_keeps_what_is_dirty, 240)
+{
+	ASSERT_FORGET();
+	self->map[MB] = 1;
+	self->map[5 * MB] = 2;
+	ASSERT_EQ(0, ll_punch(self->fd, 0, ll_pg));
+	EXPECT_EQ(0, fsync(self->fd));
+	EXPECT_EQ(1, written_back(self->ino, MB, ll_pg));
+	EXPECT_EQ(1, written_back(self->ino, 5 * MB, ll_pg));
+}
+
+TEST_F_TIMEOUT(durability, truncate_keeps_what_is_dirty, 240)
+{
+	ASSERT_FORGET();
+	self->map[MB] = 1;
+	self->map[6 * MB] = 2;
+	ASSERT_EQ(0, ftruncate(self->fd, 7 * MB));
+	EXPECT_EQ(0, fsync(self->fd));
+	EXPECT_EQ(1, written_back(self->ino, MB, ll_pg));
+	EXPECT_EQ(1, written_back(self->ino, 6 * MB, ll_pg));
+}
+
+TEST_HARNESS_MAIN
