@@ -245,12 +245,13 @@ build_kernel() {
 # The programs have makefiles of their own, the selftests one that includes
 # others of the kernel's: they are built in the tree, with objects elsewhere.
 make_programs() {
-	local headers="-isystem $1/usr/include" out=$2.tmp
+	local headers="-isystem $1/usr/include" out=$2.tmp rdma_core
+	rdma_core=$("$TOP/scripts/toolchain.sh" rdma-core)
 	rm -rf "$out"
 	mkdir -p "$out"/{selftests,samples,objects}
 	if [ -d "$tree/tools/testing/selftests/layout_lease" ]; then
 		make -C "$tree/tools/testing/selftests/layout_lease" -j"$JOBS" \
-			OUTPUT="$out/objects" KHDR_INCLUDES="$headers" \
+			OUTPUT="$out/objects" KHDR_INCLUDES="$headers" RDMA_CORE="$rdma_core" \
 			INSTALL_PATH="$out/selftests" all install
 		# Programs that report, in contrast to helpers of theirs.
 		make -s -C "$tree/tools/testing/selftests/layout_lease" \

@@ -3,10 +3,12 @@
 #
 # Completes what the machine lacks to build the kernel and to run the guest:
 # Debian packages (with sudo, after saying so), the source of Rust's standard
-# library, bindgen. Elsewhere than on Debian: prints what is missing and stops.
+# library, bindgen, an rdma-core with RDMA FLUSH. Elsewhere than on Debian: prints what is missing and stops.
 #
 #   toolchain.sh                   see to it that everything is there
 #   toolchain.sh rust-lib-src      print where the library's source is
+#   toolchain.sh rdma-core         print where that rdma-core is; nothing if the
+#                                  system's serves
 #   toolchain.sh deb NAME PATTERN  print the path of that Debian package, whose
 #                                  version matches the pattern; see below
 
@@ -33,15 +35,21 @@ at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
 
 rust_version() { rustc --version 2>/dev/null | cut -d' ' -f2; }
 
+# The version of a package that this Debian has.
+candidate() { apt-cache policy "$1" | awk '/Candidate/ { print $2 }'; }
+
+# RDMA FLUSH is in libibverbs since 47. Debian 12 has 44: we build a newer one.
+wants_rdma_core() { is_debian && ! at_least "$(candidate libibverbs-dev)" 47; }
+
 install_packages() {
-	local missing sudo=()
+	local want=("${PACKAGES[@]}") missing sudo=()
+	! wants_rdma_core || want+=(cmake ninja-build pkgconf)
 	mapfile -t missing < <(comm -13 \
-		<(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${PACKAGES[@]}" 2>/dev/null |
+		<(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${want[@]}" 2>/dev/null |
 			sed -n 's/^installed //p' | sort -u) \
-		<(printf '%s\n' "${PACKAGES[@]}" | sort -u))
+		<(printf '%s\n' "${want[@]}" | sort -u))
 	# Debian 12's rustc is too old; from Debian 13 on it serves.
-	if ! command -v rustc >/dev/null &&
-		at_least "$(apt-cache policy rustc | awk '/Candidate/ { print $2 }')" 1.85; then
+	if ! command -v rustc >/dev/null && at_least "$(candidate rustc)" 1.85; then
 		missing+=(rustc cargo rust-src)
 	fi
 	[ ${#missing[@]} -gt 0 ] || return 0
@@ -75,7 +83,7 @@ APT=(
 	-o APT::Sandbox::User=root -o Debug::NoLocking=1
 )
 
-# $1: a suite of Debian
+# $1: a suite of Debian; $2: deb or deb-src
 update_lists() {
 	local uri keys=/usr/share/keyrings/debian-archive-keyring.gpg
 	# shellcheck disable=SC2016 # apt expands it
@@ -88,7 +96,7 @@ update_lists() {
 		'Created-By: Packages' 'Component: main' | head -n 1)
 	[ -n "$uri" ] || die "no Debian mirror in the configuration of apt (try: apt-get update)"
 	mkdir -p "$CACHE"/apt/{lists/partial,cache/archives/partial}
-	echo "deb [signed-by=$keys] $uri $1 main" >"$CACHE/apt/sources.list"
+	echo "$2 [signed-by=$keys] $uri $1 main" >"$CACHE/apt/sources.list"
 	apt-get "${APT[@]}" update
 }
 
@@ -114,7 +122,7 @@ deb() {
 	done
 	is_debian || die "the Debian package $name $pattern can be fetched on Debian only"
 	for suite in trixie-backports trixie; do
-		step "update the package list of $suite" "about 10 s" update_lists "$suite"
+		step "update the package list of $suite" "about 10 s" update_lists "$suite" deb
 		version=$(apt-cache "${APT[@]}" madison "$name" | awk '{ print $3 }' | sort -Vr |
 			while IFS= read -r v; do
 				# shellcheck disable=SC2053 # a pattern
@@ -174,6 +182,32 @@ get_bindgen() {
 	rm -rf "$CACHE/tools/target"
 }
 
+RDMA_CORE=$CACHE/tools/rdma-core
+
+# Only the library and the drivers of the two software devices, to be used
+# where they are built.
+build_rdma_core() {
+	local uri file hash
+	rm -rf "$RDMA_CORE"
+	mkdir -p "$RDMA_CORE"/{src,build}
+	read -r uri file hash < <(apt-get "${APT[@]}" source --print-uris rdma-core |
+		sed -n -E "s/^'(.*\.orig\.tar\.[a-z0-9]+)' ([^ ]+) [0-9]+ ([^ ]+)$/\1 \2 \3/p")
+	[ -n "$file" ] || die "trixie has no source of rdma-core"
+	/usr/lib/apt/apt-helper "${APT[@]}" download-file "$uri" "$RDMA_CORE/$file" "$hash"
+	tar -x -C "$RDMA_CORE/src" --strip-components=1 -f "$RDMA_CORE/$file"
+	cmake -G Ninja -S "$RDMA_CORE/src" -B "$RDMA_CORE/build" -DIN_PLACE=1 \
+		-DNO_MAN_PAGES=1 -DNO_PYVERBS=1 -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	ninja -C "$RDMA_CORE/build" \
+		lib/libibverbs.so lib/librxe-rdmav34.so lib/libsiw-rdmav34.so
+	: >"$RDMA_CORE/built"
+}
+
+get_rdma_core() {
+	wants_rdma_core && [ ! -e "$RDMA_CORE/built" ] || return 0
+	step "update the list of sources of trixie" "about 10 s" update_lists trixie deb-src
+	step "build an rdma-core with RDMA FLUSH" "about 20 s" build_rdma_core
+}
+
 case ${1:-} in
 '')
 	lock
@@ -184,8 +218,10 @@ case ${1:-} in
 	at_least "$(rust_version)" 1.85 || die "rustc $(rust_version) is too old: 1.85 or later"
 	get_rust_src
 	get_bindgen
+	get_rdma_core
 	;;
 rust-lib-src) rust_lib_src ;;
+rdma-core) ! wants_rdma_core || echo "$RDMA_CORE/build" ;;
 deb) deb "$2" "$3" ;;
 *) die "what is $1?" ;;
 esac

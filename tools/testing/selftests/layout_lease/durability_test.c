@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What fsync() writes back of a file that peers write by RDMA, as the
- * tracepoint dax_writeback_one tells it: memory that is not persistent shows
- * no difference otherwise.
+ * What makes durable what peers write by RDMA: what fsync() writes back, as the
+ * tracepoint dax_writeback_one tells it, since an emulated machine does not lose
+ * what is in the cache of its processor; and what is in a file after a crash.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -165,6 +166,29 @@ TEST_F_TIMEOUT(durability, fsync_covers_revoked_regions, 240)
 	EXPECT_EQ(0, ibv_dereg_mr(mr));
 }
 
+/* A mapping whose faults make the metadata durable is written to as any other. */
+TEST_F_TIMEOUT(durability, fsync_covers_synchronous_mappings, 240)
+{
+	struct ibv_mr *mr;
+	char *map;
+	int i;
+
+	ASSERT_EQ(0, munmap(self->map, LEN));
+	map = mmap(NULL, LEN, PROT_READ | PROT_WRITE,
+		   MAP_SHARED_VALIDATE | MAP_SYNC, self->fd, 0);
+	ASSERT_NE(MAP_FAILED, map);
+	ASSERT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, 0));
+	mr = ll_reg(self->r, map + 2 * MB, 4 * MB, LL_ACCESS);
+	ASSERT_NE(NULL, mr);
+	for (i = 0; i < 2; i++) {
+		ASSERT_FORGET();
+		EXPECT_EQ(0, fsync(self->fd));
+		EXPECT_EQ(PAGES(4 * MB),
+			  written_back(self->ino, 2 * MB, 4 * MB));
+	}
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+}
+
 /* Nobody can write through these. */
 TEST_F_TIMEOUT(durability, read_only_regions_stay_clean, 240)
 {
@@ -207,6 +231,84 @@ TEST_F_TIMEOUT(durability, truncate_keeps_what_is_dirty, 240)
 	EXPECT_EQ(0, fsync(self->fd));
 	EXPECT_EQ(1, written_back(self->ino, MB, ll_pg));
 	EXPECT_EQ(1, written_back(self->ino, 6 * MB, ll_pg));
+}
+
+/*
+ * What is in a file after a crash: data that peers wrote into blocks that were
+ * preallocated, for which the filesystem has to remember that they are written.
+ */
+FIXTURE(crash) {
+	struct ll_env env;
+	char dev[64];
+	char *dir;
+	char path[PATH_MAX];
+};
+
+FIXTURE_VARIANT(crash) {
+	int map_flags;
+	bool fsync;
+};
+
+FIXTURE_VARIANT_ADD(crash, map_sync) {
+	.map_flags = MAP_SHARED_VALIDATE | MAP_SYNC,
+};
+
+FIXTURE_VARIANT_ADD(crash, fsync) {
+	.map_flags = MAP_SHARED,
+	.fsync = true,
+};
+
+FIXTURE_SETUP(crash)
+{
+	const char *why = ll_env_init(&self->env, true);
+
+	self->dir = getenv("DAX2");
+	if (!why && !self->dir)
+		why = "DAX2 names no DAX filesystem";
+	if (!why && ll_source(self->dev, sizeof(self->dev), self->dir))
+		why = "DAX2 is not mounted";
+	if (why)
+		SKIP(return, "%s", why);
+	snprintf(self->path, sizeof(self->path), "%s/crash", self->dir);
+}
+
+FIXTURE_TEARDOWN(crash)
+{
+	unlink(self->path);
+	ll_env_exit(&self->env);
+}
+
+TEST_F_TIMEOUT(crash, written_data_stays, 240)
+{
+	uint32_t without_log = 2;
+	struct ll_rdma *r = &self->env.rdma;
+	struct ibv_mr *mr;
+	char *map;
+	int fd = open(self->path, O_RDWR | O_CREAT | O_EXCL, 0600);
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, fallocate(fd, 0, 0, MB));
+	ASSERT_EQ(0, fsync(fd));
+	map = mmap(NULL, MB, PROT_READ | PROT_WRITE, variant->map_flags, fd, 0);
+	ASSERT_NE(MAP_FAILED, map);
+	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	mr = ll_reg(r, map, MB, LL_ACCESS);
+	ASSERT_NE(NULL, mr);
+	if (variant->fsync)
+		ASSERT_EQ(0, fsync(fd));
+	EXPECT_EQ(IBV_WC_SUCCESS,
+		  ll_rdma_write(r, map + 7 * ll_pg, mr->rkey, ll_pg, 0xc7));
+
+	/* Nothing that is in the log in memory alone gets out any more. */
+	ASSERT_EQ(0, ioctl(fd, _IOR('X', 125, uint32_t), &without_log));
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+	ASSERT_EQ(0, munmap(map, MB));
+	ASSERT_EQ(0, close(fd));
+	ASSERT_EQ(0, ll_umount(self->dir));
+	ASSERT_EQ(0, ll_sh("mount -o dax=always /dev/%s %s", self->dev,
+			   self->dir));
+	EXPECT_TRUE(ll_file_is(self->path, 7 * ll_pg, ll_pg, 0xc7));
+	EXPECT_TRUE(ll_file_is(self->path, 8 * ll_pg, ll_pg, 0));
 }
 
 TEST_HARNESS_MAIN

@@ -405,6 +405,8 @@ const char *ll_rdma_open(struct ll_rdma *r)
 	int i;
 
 	memset(r, 0, sizeof(*r));
+	r->qp_access = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
+		       IBV_ACCESS_REMOTE_ATOMIC;
 	list = ibv_get_device_list(NULL);
 	for (i = 0; list && list[i]; i++)
 		if (!name || !strcmp(name, ibv_get_device_name(list[i])))
@@ -459,9 +461,7 @@ static int connect_once(struct ll_rdma *r)
 		memset(&attr, 0, sizeof(attr));
 		attr.qp_state = IBV_QPS_INIT;
 		attr.port_num = 1;
-		attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE |
-				       IBV_ACCESS_REMOTE_READ |
-				       IBV_ACCESS_REMOTE_ATOMIC;
+		attr.qp_access_flags = r->qp_access;
 		ret |= ibv_modify_qp(r->qp[i], &attr,
 				     IBV_QP_STATE | IBV_QP_PKEY_INDEX |
 				     IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);

@@ -109,6 +109,7 @@ struct ll_rdma {
 	struct ibv_pd *pd;
 	struct ibv_cq *cq[2];
 	struct ibv_qp *qp[2];
+	unsigned int qp_access;	/* that the pairs grant */
 	union ibv_gid gid;
 	int gid_index;
 	enum ibv_mtu mtu;
