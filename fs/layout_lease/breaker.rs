@@ -40,6 +40,7 @@ use kernel::{
         grace_ms,
         now_ms,
         Break,
+        FileId,
         Reason, //
     },
     prelude::*,
@@ -50,7 +51,11 @@ use kernel::{
         },
         Arc, //
     },
-    time::msecs_to_jiffies,
+    time::{
+        msecs_to_jiffies,
+        Instant,
+        Monotonic, //
+    },
     workqueue::{
         impl_has_delayed_work,
         WorkItem, //
@@ -153,6 +158,30 @@ impl Index {
         Ok(inner)
     }
 
+    /// The holder of an open file may have died during a break: then what breaks wait for has no
+    /// grace period any more.
+    pub(crate) fn bury(this: &Arc<Self>, file: FileId) {
+        let inner = this.inner.lock();
+        let (Some(owner), Some(doomed)) = (inner.owner(file), inner.doomed) else {
+            return;
+        };
+        if !owner.anchor.is_dead() {
+            return;
+        }
+        let now = now_ms();
+        for attached in inner.attached_by(owner, &doomed) {
+            if attached.deadline().is_some() {
+                attached.expire(now, false);
+            }
+        }
+        for (_, lease) in inner.leases_in(&doomed) {
+            if Arc::ptr_eq(&lease.owner, owner) && lease.state() == State::Breaking {
+                lease.set_deadline(now);
+            }
+        }
+        this.schedule(&inner);
+    }
+
     /// Runs the worker when the earliest deadline has come.
     fn schedule(self: &Arc<Self>, inner: &Inner) {
         let Some(doomed) = inner.doomed else {
@@ -188,11 +217,14 @@ impl Index {
         }
         drop(inner);
 
+        let start = Instant::<Monotonic>::now();
         batch.revoke();
+        let took = start.elapsed().as_micros_ceil();
 
         let mut inner = self.inner.lock();
         inner.serial += 1;
         let serial = inner.serial;
+        let (mut count, mut bytes) = (0, 0);
         while let Some((node, outcome)) = batch.pop() {
             match outcome {
                 Outcome::Unpinned(file) => {
@@ -200,6 +232,10 @@ impl Index {
                         node.owner.tell(serial, Reason::Revoked);
                     }
                     inner.settle(&node);
+                    if file.is_some() {
+                        count += 1;
+                        bytes += node.bytes.len();
+                    }
                     // Only queues the last put of the file.
                     drop(file);
                 }
@@ -211,6 +247,11 @@ impl Index {
                     node.retry_at(now_ms() + backoff.min(BACKOFF_MAX_MS));
                 }
             }
+        }
+        if count > 0 {
+            // SAFETY: What still had its file had not been settled, so the index was not retired
+            // before we locked it.
+            unsafe { self.home.revoked(count, bytes, took as u64) };
         }
         inner.forget_deadlines();
         self.schedule(&inner);
@@ -236,15 +277,18 @@ impl Inner {
         }
     }
 
-    /// Splits a lease, so that a break takes only a part of it. If memory is short the break takes
-    /// all of it, since a breaker never fails because of a lease.
+    /// Splits a lease, so that a break takes only a part of it. If memory is short, or if the user
+    /// has too many leases, the break takes all of it, since a breaker never fails because of a
+    /// lease.
     fn split(&mut self, node: Arc<LeaseNode>, range: &Range) -> Arc<LeaseNode> {
         let whole = range_of(&node);
         let rest = whole.without(range);
-        if rest == [None, None] {
+        let more = rest.iter().flatten().count();
+        if more == 0 || node.owner.charge(more).is_err() {
             return node;
         }
         let Ok(mut spares) = Spares::nowait() else {
+            node.owner.uncharge(more);
             return node;
         };
         let common = whole.common(range);

@@ -14,7 +14,7 @@
 #include <linux/capability.h>
 #include <linux/dax.h>
 #include <linux/export.h>
-#include <linux/file_ref.h>
+#include <linux/file.h>
 #include <linux/filelock.h>
 #include <linux/fs.h>
 #include <linux/init.h>
@@ -22,16 +22,18 @@
 #include <linux/ktime.h>
 #include <linux/layout_lease.h>
 #include <linux/mutex.h>
-#include <linux/pid.h>
-#include <linux/poll.h>
 #include <linux/rcupdate.h>
-#include <linux/sched/signal.h>
 #include <linux/security.h>
-#include <linux/slab.h>
 #include <linux/srcu.h>
 #include <linux/sysctl.h>
 #include <linux/uaccess.h>
 #include <linux/wait_bit.h>
+#include <linux/xarray.h>
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/layout_lease.h>
+
+#include "internal.h"
 
 DEFINE_STATIC_KEY_DEFERRED_FALSE(layout_lease_key, HZ);
 EXPORT_SYMBOL_GPL(layout_lease_key);
@@ -39,7 +41,7 @@ EXPORT_SYMBOL_GPL(layout_lease_key);
 static const struct layout_lease_ops __rcu *provider;
 static DEFINE_MUTEX(provider_lock);
 
-static const struct layout_lease_ops *provider_get(void)
+const struct layout_lease_ops *layout_provider_get(void)
 {
 	const struct layout_lease_ops *ops;
 
@@ -51,7 +53,7 @@ static const struct layout_lease_ops *provider_get(void)
 	return ops;
 }
 
-static void provider_put(const struct layout_lease_ops *ops)
+void layout_provider_put(const struct layout_lease_ops *ops)
 {
 	module_put(ops->owner);
 }
@@ -157,196 +159,6 @@ void layout_lease_index_unpublish(struct inode *inode)
 EXPORT_SYMBOL_GPL(layout_lease_index_unpublish);
 
 /*
- * The anchor: what the rest of the kernel sees of the leases that one open file
- * holds, and whom to signal.
- */
-
-/* All that are linked; inside the index locks. */
-static LIST_HEAD(anchors);
-static DEFINE_SPINLOCK(anchors_lock);
-
-/**
- * struct layout_anchor - ties leases to an open file and a process
- * @lease: entry in /proc/locks and in the fdinfo of the file
- * @fown: the holder (thread group) as target of signals
- * @ops: the provider, whose module it holds
- * @all: on the list of all anchors
- * @walk: the walk of that list that came here last
- * @fd: what the holder called the file when it took the lease, for si_fd
- *
- * The file is not owned. It is valid while the anchor is linked, because the
- * last fput() has the provider unlink it first.
- */
-struct layout_anchor {
-	struct file_lease lease;
-	struct fown_struct fown;
-	const struct layout_lease_ops *ops;
-	struct list_head all;
-	unsigned long walk;
-	int fd;
-};
-
-static struct layout_anchor *anchor_alloc(const struct layout_lease_ops *ops,
-					  struct file *file, int fd)
-{
-	struct layout_anchor *anchor = kzalloc_obj(*anchor, GFP_KERNEL_ACCOUNT);
-
-	if (!anchor)
-		return NULL;
-	locks_init_lease(&anchor->lease);
-	anchor->lease.c.flc_flags = FL_LAYOUT;
-	anchor->lease.c.flc_file = file;
-	anchor->lease.c.flc_owner = file;
-	anchor->lease.c.flc_pid = current->tgid;
-	rwlock_init(&anchor->fown.lock);
-	anchor->fown.file = file;
-	anchor->fown.pid = get_pid(task_tgid(current));
-	anchor->fown.pid_type = PIDTYPE_TGID;
-	/* A holder that changes its uid still is told about its own lease. */
-	anchor->fown.uid = GLOBAL_ROOT_UID;
-	anchor->fown.euid = GLOBAL_ROOT_UID;
-	anchor->fd = fd;
-	anchor->ops = ops;
-	__module_get(ops->owner);
-	static_branch_deferred_inc(&layout_lease_key);
-	return anchor;
-}
-
-/**
- * layout_anchor_free - free an anchor that is not linked
- * @anchor: the anchor
- *
- * Drops a module reference of the provider, see the top of this file.
- */
-void layout_anchor_free(struct layout_anchor *anchor)
-{
-	struct module *owner = anchor->ops->owner;
-
-	put_pid(anchor->fown.pid);
-	kfree(anchor);
-	static_branch_slow_dec_deferred(&layout_lease_key);
-	module_put(owner);
-}
-EXPORT_SYMBOL_GPL(layout_anchor_free);
-
-/**
- * layout_anchor_link - show an anchor in /proc/locks, or change its type there
- * @anchor: the anchor
- * @type: F_RDLCK or F_WRLCK
- *
- * Context: Process context, under the index lock. The caller holds the file.
- */
-void layout_anchor_link(struct layout_anchor *anchor, int type)
-{
-	anchor->lease.c.flc_type = type;
-	if (!list_empty(&anchor->lease.c.flc_list))
-		return;
-	locks_insert_layout(&anchor->lease);
-	guard(spinlock)(&anchors_lock);
-	list_add(&anchor->all, &anchors);
-}
-EXPORT_SYMBOL_GPL(layout_anchor_link);
-
-/**
- * layout_anchor_unlink - the open file holds no lease any more
- * @anchor: the anchor, linked
- *
- * Context: Process context, under the index lock.
- */
-void layout_anchor_unlink(struct layout_anchor *anchor)
-{
-	scoped_guard(spinlock, &anchors_lock)
-		list_del(&anchor->all);
-	locks_delete_layout(&anchor->lease);
-}
-EXPORT_SYMBOL_GPL(layout_anchor_unlink);
-
-/**
- * layout_anchor_signal - tell the holder
- * @anchor: the anchor, linked
- * @reason: POLL_MSG: a break begins, POLL_HUP: something was revoked
- *
- * Sends SIGIO or what F_SETSIG of the file says, always to the holder: neither
- * F_SETOWN nor the release of a plain lease redirects or silences it.
- *
- * Context: Any that may take spinlocks, under the index lock.
- */
-void layout_anchor_signal(struct layout_anchor *anchor, int reason)
-{
-	struct fown_struct *fown = file_f_owner(anchor->fown.file);
-
-	/* With a number, even the default one, the signal carries siginfo. */
-	anchor->fown.signum = (fown ? READ_ONCE(fown->signum) : 0) ?: SIGIO;
-	send_sigio(&anchor->fown, anchor->fd, reason);
-}
-EXPORT_SYMBOL_GPL(layout_anchor_signal);
-
-/**
- * layout_anchor_is_current - is the current process the holder?
- * @anchor: the anchor
- */
-bool layout_anchor_is_current(const struct layout_anchor *anchor)
-{
-	return anchor->fown.pid == task_tgid(current);
-}
-EXPORT_SYMBOL_GPL(layout_anchor_is_current);
-
-/**
- * layout_anchor_same_holder - do two open files have one holder?
- * @a: an anchor
- * @b: another anchor
- */
-bool layout_anchor_same_holder(const struct layout_anchor *a,
-			       const struct layout_anchor *b)
-{
-	return a->fown.pid == b->fown.pid;
-}
-EXPORT_SYMBOL_GPL(layout_anchor_same_holder);
-
-/**
- * layout_anchor_is_dead - has every thread of the holder exited?
- * @anchor: the anchor
- *
- * True for a zombie that nobody has waited for.
- */
-bool layout_anchor_is_dead(const struct layout_anchor *anchor)
-{
-	struct task_struct *task;
-
-	guard(rcu)();
-	task = pid_task(anchor->fown.pid, PIDTYPE_TGID);
-	return !task || !atomic_read(&task->signal->live);
-}
-EXPORT_SYMBOL_GPL(layout_anchor_is_dead);
-
-/**
- * layout_anchor_file - identity of the open file
- * @anchor: the anchor
- *
- * Return: the file, not to be dereferenced.
- */
-struct file *layout_anchor_file(const struct layout_anchor *anchor)
-{
-	return anchor->lease.c.flc_file;
-}
-EXPORT_SYMBOL_GPL(layout_anchor_file);
-
-/**
- * layout_anchor_get_file - take a reference to the open file
- * @anchor: the anchor, linked; the caller holds the index lock
- *
- * Return: the file, or NULL: its last reference is gone and it will be released
- *	as soon as the caller drops the index lock.
- */
-struct file *layout_anchor_get_file(const struct layout_anchor *anchor)
-{
-	struct file *file = anchor->lease.c.flc_file;
-
-	return file_ref_get(&file->f_ref) ? file : NULL;
-}
-EXPORT_SYMBOL_GPL(layout_anchor_get_file);
-
-/*
  * fs.layout-lease-break-time: seconds that a holder has to let go. 0: revoke at
  * once. -1: fs.lease-break-time, whose values <= 0, which mean for ever there,
  * count as its default, because a layout change never waits for ever.
@@ -354,18 +166,6 @@ EXPORT_SYMBOL_GPL(layout_anchor_get_file);
 #define DEFAULT_BREAK_TIME 45
 
 static int layout_lease_break_time = -1;
-
-/* fs.layout-lease-max: leases that one open file may hold. */
-static int layout_lease_max = 8192;
-
-/**
- * layout_lease_limit - how many leases may an open file hold?
- */
-unsigned int layout_lease_limit(void)
-{
-	return READ_ONCE(layout_lease_max);
-}
-EXPORT_SYMBOL_GPL(layout_lease_limit);
 
 /**
  * layout_lease_now_ms - the clock of deadlines
@@ -407,15 +207,6 @@ static const struct ctl_table layout_lease_sysctls[] = {
 		.extra1		= SYSCTL_NEG_ONE,
 		.extra2		= SYSCTL_INT_MAX,
 	},
-	{
-		.procname	= "layout-lease-max",
-		.data		= &layout_lease_max,
-		.maxlen		= sizeof(int),
-		.mode		= 0644,
-		.proc_handler	= proc_dointvec_minmax,
-		.extra1		= SYSCTL_ZERO,
-		.extra2		= SYSCTL_INT_MAX,
-	},
 };
 
 static int __init layout_lease_sysctl_init(void)
@@ -433,10 +224,10 @@ fs_initcall(layout_lease_sysctl_init);
 /* Of the F_SETLAYOUT that comes first, and only that: load the provider. */
 static const struct layout_lease_ops *provider_get_or_load(void)
 {
-	const struct layout_lease_ops *ops = provider_get();
+	const struct layout_lease_ops *ops = layout_provider_get();
 
 	if (!ops && !request_module("layout_lease"))
-		ops = provider_get();
+		ops = layout_provider_get();
 	return ops;
 }
 
@@ -448,8 +239,8 @@ static bool layout_is_stable(struct inode *inode)
 	return IS_DAX(inode) && sop->layout_stable && sop->layout_stable(inode);
 }
 
-static int set_lease(unsigned int fd, struct file *file,
-		     const struct layout_lease *arg)
+static int do_set_lease(unsigned int fd, struct file *file,
+			const struct layout_lease *arg)
 {
 	struct inode *inode = file_inode(file);
 	vfsuid_t vfsuid = i_uid_into_vfsuid(file_mnt_idmap(file), inode);
@@ -472,15 +263,27 @@ static int set_lease(unsigned int fd, struct file *file,
 	ops = provider_get_or_load();
 	if (!ops)
 		return -EOPNOTSUPP;
-	anchor = anchor_alloc(ops, file, fd);
+	anchor = layout_anchor_alloc(ops, file, fd);
 	error = anchor ? ops->set(ops, file, anchor, arg) : -ENOMEM;
-	provider_put(ops);
+	layout_provider_put(ops);
+	return error;
+}
+
+static int set_lease(unsigned int fd, struct file *file,
+		     const struct layout_lease *arg)
+{
+	int error = do_set_lease(fd, file, arg);
+
+	if (error)
+		trace_layout_lease_deny(file_inode(file), arg, error);
+	else
+		trace_layout_lease_grant(file_inode(file), arg, 0);
 	return error;
 }
 
 static int unset_lease(struct file *file, const struct layout_lease *arg)
 {
-	const struct layout_lease_ops *ops = provider_get();
+	const struct layout_lease_ops *ops = layout_provider_get();
 	void *index;
 	int error = 0;
 
@@ -489,25 +292,37 @@ static int unset_lease(struct file *file, const struct layout_lease *arg)
 	index = layout_lease_index_get(ops, file_inode(file));
 	if (index) {
 		error = ops->unset(index, file, arg);
+		trace_layout_lease_release(file_inode(file), arg, error);
 		ops->index_put(index);
 	}
-	provider_put(ops);
+	layout_provider_put(ops);
 	return error;
 }
 
 /* Take the range from all holders, without a grace period. */
-static int seize(struct file *file, const struct layout_lease *arg)
+static int seize(struct inode *inode, loff_t start, loff_t last)
 {
-	loff_t last = arg->len ? arg->start + arg->len - 1 : LLONG_MAX;
 	struct layout_break brk;
 	int error;
 
-	if (!capable(CAP_SYS_ADMIN))
-		return -EPERM;
-	error = layout_break_begin(&brk, file_inode(file), arg->start, last,
-				   LAYOUT_BREAK_NOW);
+	error = layout_break_begin(&brk, inode, start, last, LAYOUT_BREAK_NOW);
 	if (!error)
 		layout_break_end(&brk);
+	return error;
+}
+
+/* All files, also those that have no name and no descriptor any more. */
+static int seize_filesystem(const struct super_block *sb)
+{
+	struct file *file;
+	unsigned long id;
+	int error = 0;
+
+	for (id = 0; !error && (file = layout_next_leased_file(&id, XA_PRESENT)); id++) {
+		if (file_inode(file)->i_sb == sb)
+			error = seize(file_inode(file), 0, LLONG_MAX);
+		fput(file);
+	}
 	return error;
 }
 
@@ -528,8 +343,17 @@ static int check_arg(struct file *file, const struct layout_lease *arg)
 static int do_setlayout(unsigned int fd, struct file *file,
 			const struct layout_lease *arg)
 {
-	int error = check_arg(file, arg);
+	int error;
 
+	/* A directory will do. */
+	if (arg->type == F_UNLCK && arg->flags == LAYOUT_LEASE_SEIZE_FS) {
+		if (arg->start || arg->len)
+			return -EINVAL;
+		if (!capable(CAP_SYS_ADMIN))
+			return -EPERM;
+		return seize_filesystem(file_inode(file)->i_sb);
+	}
+	error = check_arg(file, arg);
 	if (error)
 		return error;
 	switch (arg->type) {
@@ -544,7 +368,10 @@ static int do_setlayout(unsigned int fd, struct file *file,
 		case LAYOUT_LEASE_REVOKE:
 			return unset_lease(file, arg);
 		case LAYOUT_LEASE_SEIZE:
-			return seize(file, arg);
+			if (!capable(CAP_SYS_ADMIN))
+				return -EPERM;
+			return seize(file_inode(file), arg->start, arg->len ?
+				     arg->start + arg->len - 1 : LLONG_MAX);
 		}
 	}
 	return -EINVAL;
@@ -607,14 +434,14 @@ int fcntl_getlayout(struct file *file, struct layout_lease __user *uarg)
 	arg.type = F_UNLCK;
 	arg.state = LAYOUT_LEASE_NONE;
 	arg.remaining_ms = 0;
-	ops = provider_get();
+	ops = layout_provider_get();
 	if (ops) {
 		index = layout_lease_index_get(ops, file_inode(file));
 		if (index) {
 			ops->get(index, file, &arg);
 			ops->index_put(index);
 		}
-		provider_put(ops);
+		layout_provider_put(ops);
 	}
 	return copy_struct_to_user(uarg, arg.size, &arg, sizeof(arg), NULL);
 }
@@ -622,7 +449,7 @@ int fcntl_getlayout(struct file *file, struct layout_lease __user *uarg)
 /* The last reference of an open file that has an anchor is gone. */
 void layout_lease_release(struct file *file)
 {
-	const struct layout_lease_ops *ops = provider_get();
+	const struct layout_lease_ops *ops = layout_provider_get();
 	void *index;
 
 	/* The anchor holds the module. */
@@ -630,10 +457,11 @@ void layout_lease_release(struct file *file)
 		return;
 	index = layout_lease_index_get(ops, file_inode(file));
 	if (!WARN_ON_ONCE(!index)) {
+		trace_layout_lease_close(file_inode(file));
 		ops->release(index, file);
 		ops->index_put(index);
 	}
-	provider_put(ops);
+	layout_provider_put(ops);
 }
 
 /*
@@ -655,14 +483,15 @@ int __layout_break_begin(struct layout_break *brk, struct inode *inode,
 			 loff_t start, loff_t last, unsigned int flags,
 			 void (*wait)(struct inode *inode))
 {
-	const struct layout_lease_ops *ops = provider_get();
+	const struct layout_lease_ops *ops = layout_provider_get();
+	u64 begun = layout_lease_now_ms();
 	int error = 0;
 
 	if (!ops)
 		return 0;
 	brk->index = layout_lease_index_get(ops, inode);
 	if (!brk->index) {
-		provider_put(ops);
+		layout_provider_put(ops);
 		return 0;
 	}
 	/* Both spellings of infinity are U64_MAX here, as for leases. */
@@ -670,6 +499,8 @@ int __layout_break_begin(struct layout_break *brk, struct inode *inode,
 	brk->last = last == LLONG_MAX ? U64_MAX : (u64)last | (BREAK_ALIGN - 1);
 	brk->flags = flags;
 	ops->break_begin(brk);
+	trace_layout_lease_break(inode, brk->start, brk->last, flags,
+				 READ_ONCE(brk->pending));
 
 	if (READ_ONCE(brk->pending)) {
 		if (flags & LAYOUT_BREAK_NONBLOCK)
@@ -681,11 +512,14 @@ int __layout_break_begin(struct layout_break *brk, struct inode *inode,
 							TASK_UNINTERRUPTIBLE :
 							TASK_INTERRUPTIBLE, 0, 0,
 						  wait ? wait(inode) : schedule());
+		trace_layout_lease_break_waited(inode, brk->start, brk->last,
+						layout_lease_now_ms() - begun,
+						error);
 	}
 	if (error) {
 		ops->break_end(brk);
 		brk->index = NULL;
-		provider_put(ops);
+		layout_provider_put(ops);
 	}
 	/* Else layout_break_end() drops the module reference. */
 	return error;
@@ -738,7 +572,7 @@ void __layout_break_end(struct layout_break *brk)
 	/* brk owns a module reference, so the provider is still there. */
 	ops->break_end(brk);
 	brk->index = NULL;
-	provider_put(ops);
+	layout_provider_put(ops);
 }
 EXPORT_SYMBOL_GPL(__layout_break_end);
 
@@ -781,42 +615,14 @@ void __layout_revoke(struct inode *inode, loff_t start, loff_t last)
 }
 EXPORT_SYMBOL_GPL(__layout_revoke);
 
-/*
- * The next anchor that a walk has not come to yet, as its open file with a
- * reference. What is attached keeps its file, so a file that is being released
- * has nothing attached.
- */
-static struct file *next_leased_file(unsigned long walk)
-{
-	struct layout_anchor *anchor;
-
-	guard(spinlock)(&anchors_lock);
-	while (!list_empty(&anchors)) {
-		struct file *file;
-
-		anchor = list_first_entry(&anchors, struct layout_anchor, all);
-		if (anchor->walk == walk)
-			break;
-		anchor->walk = walk;
-		list_move_tail(&anchor->all, &anchors);
-		file = anchor->lease.c.flc_file;
-		if (file_ref_get(&file->f_ref))
-			return file;
-	}
-	return NULL;
-}
-
 void __layout_revoke_pagemap(const struct dev_pagemap *pgmap)
 {
-	static DEFINE_MUTEX(lock);
-	static unsigned long walk;
 	struct file *file;
+	unsigned long id;
 
-	guard(mutex)(&lock);
 	/* After this, what was pinned before is where a consumer unpins it. */
 	synchronize_srcu(&pin_srcu);
-	walk++;
-	while ((file = next_leased_file(walk))) {
+	for (id = 0; (file = layout_next_leased_file(&id, XA_PRESENT)); id++) {
 		if (dax_mapping_uses_pagemap(file->f_mapping, pgmap))
 			layout_revoke(file_inode(file), 0, LLONG_MAX);
 		fput(file);
@@ -834,6 +640,20 @@ void layout_break_settled(struct layout_break *brk)
 	wake_up_var(&brk->pending);
 }
 EXPORT_SYMBOL_GPL(layout_break_settled);
+
+/**
+ * layout_lease_revoked - what was attached to a file was taken back
+ * @inode: the inode
+ * @count: how many attachments
+ * @bytes: of how many bytes in all
+ * @us: how long it took, in microseconds
+ */
+void layout_lease_revoked(const struct inode *inode, unsigned long count,
+			  u64 bytes, u64 us)
+{
+	trace_layout_lease_revoke(inode, count, bytes >> PAGE_SHIFT, us);
+}
+EXPORT_SYMBOL_GPL(layout_lease_revoked);
 
 /*
  * Consumers
@@ -869,7 +689,7 @@ layout_lease_attach(struct file *file, u64 start, u64 last,
 
 	if (!layout_leases_exist() || !layout_is_stable(inode))
 		return attachment;
-	lease_ops = provider_get();
+	lease_ops = layout_provider_get();
 	if (!lease_ops)
 		return attachment;
 	index = layout_lease_index_get(lease_ops, inode);
@@ -878,7 +698,9 @@ layout_lease_attach(struct file *file, u64 start, u64 last,
 					       ops, data);
 		lease_ops->index_put(index);
 	}
-	provider_put(lease_ops);
+	layout_provider_put(lease_ops);
+	trace_layout_lease_attach(inode, start, last,
+				  PTR_ERR_OR_ZERO(attachment));
 	return attachment;
 }
 EXPORT_SYMBOL_GPL(layout_lease_attach);
@@ -893,12 +715,12 @@ EXPORT_SYMBOL_GPL(layout_lease_attach);
  */
 void layout_lease_detach(struct layout_attachment *attachment)
 {
-	const struct layout_lease_ops *ops = provider_get();
+	const struct layout_lease_ops *ops = layout_provider_get();
 
 	/* The attachment holds the module through its anchor. */
 	if (WARN_ON_ONCE(!ops))
 		return;
 	ops->detach(attachment);
-	provider_put(ops);
+	layout_provider_put(ops);
 }
 EXPORT_SYMBOL_GPL(layout_lease_detach);

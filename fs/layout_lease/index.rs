@@ -44,6 +44,10 @@ use kernel::{
         RBTree,
         RBTreeNodeReservation, //
     },
+    seq_file::{
+        seq_print,
+        SeqFile, //
+    },
     sync::{
         aref::ARef,
         Arc,
@@ -160,21 +164,15 @@ impl Index {
             }
 
             let owner = present.clone().unwrap_or_else(|| fresh.clone());
-            let result = inner.check_grant(&owner, &range, kind);
+            let result = inner
+                .check_grant(&owner, &range, kind)
+                .and_then(|()| inner.replace(&owner, &range, Some(kind), &mut spares));
             if result.is_ok() {
                 if present.is_none() {
                     let entry = entry.into_node(owner.anchor.file_id(), owner.clone());
                     inner.owners.insert(entry);
                 }
                 owner.link(kind);
-                inner.carve(&range, &mut spares, |lease| {
-                    Arc::ptr_eq(&lease.owner, &owner)
-                });
-                inner.insert_lease(
-                    &mut spares,
-                    &range,
-                    Lease::new(owner, kind, State::Granted, 0),
-                );
             }
             drop(inner);
             this.retire_if_empty();
@@ -197,12 +195,14 @@ impl Index {
             if arg.flags & LAYOUT_LEASE_REVOKE == 0 {
                 return Err(EBUSY);
             }
+            // Nothing is revoked in vain.
+            let (before, after) = inner.count(&owner, &range, None);
+            owner.charge(after.saturating_sub(before))?;
+            owner.uncharge(after.saturating_sub(before));
             drop(inner);
             inner = Self::take_back(this, &owner, &range)?;
         }
-        inner.carve(&range, &mut spares, |lease| {
-            Arc::ptr_eq(&lease.owner, &owner)
-        });
+        inner.replace(&owner, &range, None, &mut spares)?;
         if owner.leases() == 0 {
             inner.forget_owner(&owner);
         }
@@ -215,7 +215,7 @@ impl Index {
     pub(crate) fn query(&self, file: FileId, arg: &mut Argument) {
         let range = Range::from_argument(arg);
         let inner = self.inner.lock();
-        let Some(owner) = inner.owners.get(&file) else {
+        let Some(owner) = inner.owner(file) else {
             return;
         };
         let mut leases = inner.leases_in(&range);
@@ -230,6 +230,35 @@ impl Index {
         if lease.state() == State::Breaking {
             let left = lease.deadline().saturating_sub(layout_lease::now_ms());
             arg.remaining_ms = left.try_into().unwrap_or(u32::MAX);
+        }
+    }
+
+    /// The leases of an open file, a line each, for `/proc/layout_leases`.
+    pub(crate) fn show(&self, file: FileId, m: &SeqFile) {
+        let inner = self.inner.lock();
+        let Some(owner) = inner.owner(file) else {
+            return;
+        };
+        let now = layout_lease::now_ms();
+        for (range, lease) in inner.leases_in(&Range::ALL) {
+            if !Arc::ptr_eq(&lease.owner, owner) {
+                continue;
+            }
+            // SAFETY: An owner in the index is linked, and we hold the index lock.
+            if !unsafe { owner.anchor.show(m) } {
+                return;
+            }
+            let (kind, state) = (lease.kind.name(), lease.state().name());
+            seq_print!(m, "{kind:<9} {state:<9} {:<18} ", range.start);
+            match range.last {
+                u64::MAX => seq_print!(m, "{:<18}", "EOF"),
+                last => seq_print!(m, "{last:<18}"),
+            }
+            seq_print!(m, " {:<8} ", inner.attached_by(owner, &range).count());
+            match lease.state() {
+                State::Breaking => seq_print!(m, "{}\n", lease.deadline().saturating_sub(now)),
+                _ => seq_print!(m, "-\n"),
+            }
         }
     }
 
@@ -300,6 +329,11 @@ impl Index {
 }
 
 impl Inner {
+    /// Who holds leases through an open file.
+    pub(crate) fn owner(&self, file: FileId) -> Option<&Arc<Owner>> {
+        self.owners.get(&file)
+    }
+
     /// The leases that overlap a range.
     pub(crate) fn leases_in(
         &self,
@@ -316,10 +350,19 @@ impl Inner {
             .overlapping(range.start as usize, range.last as usize)
     }
 
+    /// What a holder has attached of a range through an open file.
+    pub(crate) fn attached_by<'a>(
+        &'a self,
+        owner: &'a Arc<Owner>,
+        range: &'a Range,
+    ) -> impl Iterator<Item = ArcBorrow<'a, Node>> {
+        self.attached_in(range)
+            .filter(|a| Arc::ptr_eq(&a.owner, owner) && a.bytes.overlaps(range))
+    }
+
     /// Has a holder attached any byte of a range through an open file?
     pub(crate) fn has_attached(&self, owner: &Arc<Owner>, range: &Range) -> bool {
-        self.attached_in(range)
-            .any(|a| Arc::ptr_eq(&a.owner, owner) && a.bytes.overlaps(range))
+        self.attached_by(owner, range).next().is_some()
     }
 
     /// A holder that is dead and in the way of a lease: through the same open file, or in `range`.
@@ -334,9 +377,6 @@ impl Inner {
 
     /// May `owner` get or change a lease on `range`?
     fn check_grant(&self, owner: &Arc<Owner>, range: &Range, kind: Kind) -> Result {
-        if owner.leases() >= layout_lease::limit().into() {
-            return Err(ENOLCK);
-        }
         if self.breaks.overlaps(range.start, range.last) {
             return Err(EAGAIN);
         }
@@ -410,7 +450,7 @@ impl Inner {
             .any(|(_, lease)| lease.state().is_live() && lease.owner.anchor.is_current())
     }
 
-    /// Puts a lease into the index.
+    /// Puts a lease into the index, which is charged already.
     pub(crate) fn insert_lease(
         &mut self,
         spares: &mut Spares,
@@ -437,13 +477,37 @@ impl Inner {
         }
     }
 
-    /// Takes `range` out of the leases that fit. Leases of one open file never overlap, so that
-    /// two spares are enough for what remains of them.
-    fn carve(&mut self, range: &Range, spares: &mut Spares, wanted: impl Fn(&Lease) -> bool) {
+    /// How many leases an open file has in `range`, and how many there would be of them after
+    /// [`Self::replace`].
+    fn count(&self, owner: &Arc<Owner>, range: &Range, kind: Option<Kind>) -> (usize, usize) {
+        let mut count = (0, usize::from(kind.is_some()));
+        for (part, lease) in self.leases_in(range) {
+            if Arc::ptr_eq(&lease.owner, owner) {
+                count.0 += 1;
+                count.1 += part.without(range).iter().flatten().count();
+            }
+        }
+        count
+    }
+
+    /// Puts a lease, or none, in the place of what an open file has in `range`. [`ENOLCK`] if the
+    /// user has too many leases then; nothing is changed in this case.
+    ///
+    /// Leases of one open file never overlap, so that three spares are enough: for the new lease
+    /// and for what remains of the first and of the last one.
+    fn replace(
+        &mut self,
+        owner: &Arc<Owner>,
+        range: &Range,
+        kind: Option<Kind>,
+        spares: &mut Spares,
+    ) -> Result {
+        let (before, after) = self.count(owner, range, kind);
+        owner.charge(after.saturating_sub(before))?;
         while let Some(node) =
             self.leases
                 .find(range.start as usize, range.last as usize, |lease| {
-                    wanted(lease)
+                    Arc::ptr_eq(&lease.owner, owner)
                 })
         {
             self.remove_lease(&node);
@@ -451,6 +515,12 @@ impl Inner {
                 self.insert_lease(spares, rest, node.piece());
             }
         }
+        if let Some(kind) = kind {
+            let lease = Lease::new(owner.clone(), kind, State::Granted, 0);
+            self.insert_lease(spares, range, lease);
+        }
+        owner.uncharge(before.saturating_sub(after));
+        Ok(())
     }
 
     /// An open file holds no leases any more.
@@ -460,6 +530,7 @@ impl Inner {
             .find(0, usize::MAX, |lease| Arc::ptr_eq(&lease.owner, owner))
         {
             self.remove_lease(&node);
+            owner.uncharge(1);
         }
         self.owners.remove(&owner.anchor.file_id());
         owner.unlink();

@@ -11,7 +11,8 @@
 //! * `attachment.rs`: memory that is attached to leases, and how it is taken back;
 //! * `index.rs`: grant, release, attach and detach; **locks are described there**;
 //! * `breaker.rs`: **how a lease is broken**;
-//! * `hooks.c`, built in: system calls, signals, and the sleep of the breaker.
+//! * `hooks.c`, built in: system calls, and the sleep of the breaker;
+//! * `anchor.c`, built in: who holds leases, signals, `/proc/layout_leases`.
 //!
 //! See `Documentation/filesystems/layout-leases.rst`.
 
@@ -28,6 +29,7 @@ use kernel::{
         Retired, //
     },
     prelude::*,
+    seq_file::SeqFile,
     sync::{
         global_lock,
         Arc,
@@ -108,6 +110,14 @@ impl Provider for Index {
 
     fn get(this: ArcBorrow<'_, Self>, file: FileId, arg: &mut Argument) {
         this.query(file, arg);
+    }
+
+    fn show(this: ArcBorrow<'_, Self>, file: FileId, m: &SeqFile) {
+        this.show(file, m);
+    }
+
+    fn bury(this: ArcBorrow<'_, Self>, file: FileId) {
+        Index::bury(&this.into(), file);
     }
 
     fn release(this: ArcBorrow<'_, Self>, file: FileId) {

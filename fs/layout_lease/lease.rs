@@ -48,6 +48,14 @@ impl Kind {
         }
     }
 
+    /// For `/proc/layout_leases`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Shared => "shared",
+            Kind::Exclusive => "exclusive",
+        }
+    }
+
     /// Do leases of two processes on one range exclude each other?
     pub(crate) fn conflicts(self, other: Kind) -> bool {
         self == Kind::Exclusive || other == Kind::Exclusive
@@ -86,6 +94,15 @@ impl State {
         match self {
             State::Granted => State::Granted,
             State::Breaking | State::Revoked => State::Revoked,
+        }
+    }
+
+    /// For `/proc/layout_leases`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            State::Granted => "granted",
+            State::Breaking => "breaking",
+            State::Revoked => "revoked",
         }
     }
 
@@ -144,6 +161,24 @@ impl Owner {
             self.told.store(serial, Relaxed);
             // SAFETY: The anchor is linked, and is unlinked under the index lock, which we hold.
             unsafe { self.anchor.signal(reason) };
+        }
+    }
+
+    /// Charges the user for some more leases, or for none of them ([`ENOLCK`]).
+    pub(crate) fn charge(&self, more: usize) -> Result {
+        for charged in 0..more {
+            if let Err(error) = self.anchor.charge() {
+                self.uncharge(charged);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Self::charge`].
+    pub(crate) fn uncharge(&self, less: usize) {
+        for _ in 0..less {
+            self.anchor.uncharge();
         }
     }
 

@@ -37,6 +37,11 @@ impl Range {
         }
     }
 
+    /// How many bytes; for ranges that pages can be attached in.
+    pub(crate) fn len(&self) -> u64 {
+        (self.last - self.start).saturating_add(1)
+    }
+
     pub(crate) fn overlaps(&self, other: &Range) -> bool {
         self.start <= other.last && other.start <= self.last
     }

@@ -31,6 +31,7 @@ struct inode;
 struct layout_anchor;
 struct layout_attachment;
 struct module;
+struct seq_file;
 
 /* The breaker does not wait: -EWOULDBLOCK while something is attached. */
 #define LAYOUT_BREAK_NONBLOCK	0x1
@@ -87,6 +88,9 @@ struct layout_consumer_ops {
  * @set: grant, upgrade or downgrade; consumes the anchor in any case
  * @unset: F_UNLCK
  * @get: F_GETLAYOUT; fills type, state, remaining_ms, start and len
+ * @show: the leases of an open file, a line each, for /proc/layout_leases
+ * @bury: the holder of an open file may have died during a break: if so, take
+ *	back at once what breaks wait for
  * @release: the last reference of an open file that has an anchor is gone
  * @break_begin: start a break and count what is attached in brk->pending
  * @break_end: end it and drop brk->index
@@ -105,6 +109,8 @@ struct layout_lease_ops {
 	int (*unset)(void *index, struct file *file,
 		     const struct layout_lease *arg);
 	void (*get)(void *index, struct file *file, struct layout_lease *arg);
+	void (*show)(void *index, struct file *file, struct seq_file *m);
+	void (*bury)(void *index, struct file *file);
 	void (*release)(void *index, struct file *file);
 	void (*break_begin)(struct layout_break *brk);
 	void (*break_end)(struct layout_break *brk);
@@ -165,7 +171,8 @@ void *layout_lease_index_publish(const struct layout_lease_ops *ops,
 void layout_lease_index_unpublish(struct inode *inode);
 u64 layout_lease_now_ms(void);
 u64 layout_lease_grace_ms(void);
-unsigned int layout_lease_limit(void);
+void layout_lease_revoked(const struct inode *inode, unsigned long count,
+			  u64 bytes, u64 us);
 void layout_break_settled(struct layout_break *brk);
 void layout_anchor_link(struct layout_anchor *anchor, int type);
 void layout_anchor_unlink(struct layout_anchor *anchor);
@@ -175,6 +182,9 @@ bool layout_anchor_is_current(const struct layout_anchor *anchor);
 bool layout_anchor_same_holder(const struct layout_anchor *a,
 			       const struct layout_anchor *b);
 bool layout_anchor_is_dead(const struct layout_anchor *anchor);
+bool layout_anchor_charge(struct layout_anchor *anchor);
+void layout_anchor_uncharge(struct layout_anchor *anchor);
+bool layout_anchor_show(const struct layout_anchor *anchor, struct seq_file *m);
 struct file *layout_anchor_file(const struct layout_anchor *anchor);
 struct file *layout_anchor_get_file(const struct layout_anchor *anchor);
 

@@ -23,6 +23,7 @@ use crate::{
     },
     fs::File,
     prelude::*,
+    seq_file::SeqFile,
     sync::{
         aref::ARef,
         Arc,
@@ -301,6 +302,35 @@ impl Anchor {
         unsafe { bindings::layout_anchor_signal(self.ptr.as_ptr(), reason as c_int) };
     }
 
+    /// Counts a lease against the user who took it; [`ENOLCK`] if that one has too many.
+    ///
+    /// Context: under the index lock; allocates nothing.
+    pub fn charge(&self) -> Result {
+        // SAFETY: By the type invariant.
+        match unsafe { bindings::layout_anchor_charge(self.ptr.as_ptr()) } {
+            true => Ok(()),
+            false => Err(ENOLCK),
+        }
+    }
+
+    /// Undoes one [`charge`](Self::charge).
+    pub fn uncharge(&self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::layout_anchor_uncharge(self.ptr.as_ptr()) };
+    }
+
+    /// Prints holder and file, the beginning of a line of `/proc/layout_leases`. Prints nothing and
+    /// returns `false` if the reader must not see the holder.
+    ///
+    /// # Safety
+    ///
+    /// The anchor is linked, and the caller holds the lock under which it gets unlinked.
+    pub unsafe fn show(&self, m: &SeqFile) -> bool {
+        let m = core::ptr::from_ref(m).cast_mut().cast();
+        // SAFETY: The anchor is linked, so that its file is valid. A `SeqFile` is a `seq_file`.
+        unsafe { bindings::layout_anchor_show(self.ptr.as_ptr(), m) }
+    }
+
     /// Takes a reference to the open file, unless it is being released.
     ///
     /// # Safety
@@ -468,6 +498,18 @@ impl Default for BreakList {
 #[derive(Clone, Copy)]
 pub struct Home(NonNull<bindings::inode>);
 
+impl Home {
+    /// Reports that `count` attachments of `bytes` in all were taken back in `us` microseconds.
+    ///
+    /// # Safety
+    ///
+    /// The index is published.
+    pub unsafe fn revoked(&self, count: usize, bytes: u64, us: u64) {
+        // SAFETY: By the type invariant the inode is valid.
+        unsafe { bindings::layout_lease_revoked(self.0.as_ptr(), count, bytes, us) };
+    }
+}
+
 // SAFETY: The inode is only used for calls that any thread may make.
 unsafe impl Send for Home {}
 // SAFETY: As above.
@@ -483,12 +525,6 @@ pub fn now_ms() -> u64 {
 pub fn grace_ms() -> u64 {
     // SAFETY: Reads a sysctl.
     unsafe { bindings::layout_lease_grace_ms() }
-}
-
-/// How many leases an open file may hold.
-pub fn limit() -> u32 {
-    // SAFETY: Reads a sysctl.
-    unsafe { bindings::layout_lease_limit() }
 }
 
 /// The index of an inode was retired while the caller looked it up. Try again.
@@ -525,6 +561,13 @@ pub trait Provider: Sized + Send + Sync + 'static {
 
     /// `F_GETLAYOUT`.
     fn get(this: ArcBorrow<'_, Self>, file: FileId, arg: &mut Argument);
+
+    /// Prints the leases of an open file, a line each, for `/proc/layout_leases`.
+    fn show(this: ArcBorrow<'_, Self>, file: FileId, m: &SeqFile);
+
+    /// The holder of an open file may have died during a break. If so, takes back at once what
+    /// breaks wait for.
+    fn bury(this: ArcBorrow<'_, Self>, file: FileId);
 
     /// The last reference to an open file is gone.
     fn release(this: ArcBorrow<'_, Self>, file: FileId);
@@ -600,6 +643,8 @@ impl<P: Provider> Registration<P> {
                 set: Some(Self::set),
                 unset: Some(Self::unset),
                 get: Some(Self::get),
+                show: Some(Self::show),
+                bury: Some(Self::bury),
                 release: Some(Self::release),
                 break_begin: Some(Self::break_begin),
                 break_end: Some(Self::break_end),
@@ -719,6 +764,28 @@ impl<P: Provider> Registration<P> {
         // SAFETY: The C side holds a reference to the index, and `arg` is valid for the call.
         let (index, arg) = unsafe { (Self::borrow(index), &mut *arg) };
         P::get(index, FileId(file as usize), arg);
+    }
+
+    /// # Safety
+    ///
+    /// Called by `hooks.c`, as `struct layout_lease_ops` says.
+    unsafe extern "C" fn show(
+        index: *mut c_void,
+        file: *mut bindings::file,
+        m: *mut bindings::seq_file,
+    ) {
+        // SAFETY: The C side holds a reference to the index, and `m` is valid for the call and
+        // used by nobody else.
+        let (index, m) = unsafe { (Self::borrow(index), SeqFile::from_raw(m)) };
+        P::show(index, FileId(file as usize), m);
+    }
+
+    /// # Safety
+    ///
+    /// Called by `hooks.c`, as `struct layout_lease_ops` says.
+    unsafe extern "C" fn bury(index: *mut c_void, file: *mut bindings::file) {
+        // SAFETY: The C side holds a reference to the index.
+        P::bury(unsafe { Self::borrow(index) }, FileId(file as usize));
     }
 
     /// # Safety
