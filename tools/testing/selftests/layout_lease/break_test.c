@@ -384,6 +384,26 @@ LL_TEST(unlinked)
 	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
 }
 
+/*
+ * A region whose file has no name and no descriptor left: an administrator gets
+ * the blocks back without waiting for the holder.
+ */
+LL_TEST(unlinked_and_seized)
+{
+	int dir = open(getenv("DAX1"), O_RDONLY | O_DIRECTORY);
+	struct held h;
+
+	ASSERT_EQ(0, hold(&h, &self->env));
+	ASSERT_EQ(0, unlink(self->path));
+	ASSERT_EQ(0, close(h.fd));
+	ASSERT_EQ(0, munmap(h.map, LEN));
+	EXPECT_EQ(IBV_WC_SUCCESS, ll_rdma_write(self->rdma, h.map, h.mr->rkey,
+						64, 3));
+	EXPECT_EQ(0, ll_setlayout(dir, F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE_FS));
+	EXPECT_TRUE(ll_rkey_is_dead(self->rdma, h.map, h.mr->rkey));
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+}
+
 /* A holder that is killed does not make the breaker wait. */
 LL_TEST(killed_before)
 {

@@ -52,6 +52,11 @@ static int seize(int fd)
 	return ll_setlayout(fd, F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE);
 }
 
+static int seize_filesystem(int fd)
+{
+	return ll_setlayout(fd, F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE_FS);
+}
+
 LL_TEST(bad_type)
 {
 	static const int types[] = { 3, 4, F_LAYOUT | F_RDLCK, F_LAYOUT | F_WRLCK,
@@ -129,15 +134,17 @@ LL_TEST(bad_flags)
 		int type;
 		unsigned int flags;
 	} bad[] = {
-		{ F_RDLCK, 0x4 },
+		{ F_RDLCK, 0x8 },
 		{ F_RDLCK, 0x80000000 },
-		{ F_UNLCK, 0x4 },
+		{ F_UNLCK, 0x8 },
 		{ F_UNLCK, 0x80000000 | LAYOUT_LEASE_REVOKE },
 		{ F_RDLCK, LAYOUT_LEASE_REVOKE },
 		{ F_WRLCK, LAYOUT_LEASE_REVOKE },
 		{ F_RDLCK, LAYOUT_LEASE_SEIZE },
 		{ F_WRLCK, LAYOUT_LEASE_SEIZE },
+		{ F_RDLCK, LAYOUT_LEASE_SEIZE_FS },
 		{ F_RDLCK, LAYOUT_LEASE_REVOKE | LAYOUT_LEASE_SEIZE },
+		{ F_UNLCK, LAYOUT_LEASE_SEIZE | LAYOUT_LEASE_SEIZE_FS },
 	};
 	struct layout_lease lease = request(F_UNLCK);
 	int fd = open(self->path, O_RDWR);
@@ -150,7 +157,7 @@ LL_TEST(bad_flags)
 	}
 	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
 
-	lease.flags = 0x4;
+	lease.flags = 0x8;
 	EXPECT_EQ(-EINVAL, get_raw(fd, &lease));
 }
 
@@ -162,7 +169,7 @@ LL_TEST(refused_keeps_lease)
 
 	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, ll_pg, ll_pg));
 	EXPECT_EQ(-EINVAL, ll_lease(fd, 7, 0, 0));
-	EXPECT_EQ(-EINVAL, ll_setlayout(fd, F_UNLCK, 0, 0, 0x4));
+	EXPECT_EQ(-EINVAL, ll_setlayout(fd, F_UNLCK, 0, 0, 0x8));
 	EXPECT_EQ(-EINVAL, ll_lease(fd, F_WRLCK, ULLONG_MAX, 2));
 	ASSERT_EQ(0, ll_getlayout(fd, 0, 0, &lease));
 	EXPECT_EQ(LAYOUT_LEASE_GRANTED, lease.state);
@@ -308,6 +315,9 @@ LL_TEST(seize_needs_cap_sys_admin)
 	ASSERT_EQ(0, ll_do(self->helper, LL_OP_LEASE, self->path, 0, 0,
 			   F_RDLCK));
 	EXPECT_EQ(-EPERM, unprivileged(fd, seize));
+	EXPECT_EQ(-EPERM, unprivileged(fd, seize_filesystem));
+	EXPECT_EQ(-EINVAL, ll_setlayout(fd, F_UNLCK, 0, 1,
+					LAYOUT_LEASE_SEIZE_FS));
 	EXPECT_EQ(LAYOUT_LEASE_GRANTED,
 		  ll_do(self->helper, LL_OP_STATE, "", 0, 0, 0));
 	EXPECT_EQ(0, seize(fd));
@@ -367,25 +377,6 @@ LL_TEST(bad_grace)
 	EXPECT_EQ(-EINVAL, ll_write_str(sysctl, "soon"));
 	EXPECT_EQ(-EINVAL, ll_write_str(sysctl, "99999999999"));
 	EXPECT_EQ(LL_GRACE, ll_read_long(sysctl, -9));
-}
-
-/* As many leases as it takes, in disjoint pieces. */
-LL_TEST(limit)
-{
-	int fd = open(self->path, O_RDWR);
-	long end = ll_now_ms() + 10000;
-	__u64 n = 0;
-	int ret = 0;
-
-	while (!ret && n < 20000 && ll_now_ms() < end)
-		ret = ll_lease(fd, F_RDLCK, 2 * n++ * ll_pg, ll_pg);
-	ASSERT_EQ(0, ll_unlock(fd));
-	ASSERT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
-	ASSERT_EQ(0, ll_proc_locks(fd));
-	if (!ret)
-		SKIP(return, "no limit met within %llu leases",
-		     (unsigned long long)n);
-	EXPECT_EQ(-ENOLCK, ret);
 }
 
 TEST_HARNESS_MAIN

@@ -435,4 +435,21 @@ LL_TEST(seize)
 	EXPECT_EQ(0, ll_lease(fd, F_WRLCK, 0, 0));
 }
 
+/* Through any file of the filesystem, be it a directory. */
+LL_TEST(seize_filesystem)
+{
+	int fd = open(getenv("DAX1"), O_RDONLY | O_DIRECTORY);
+	int fd2 = open(getenv("DAX2"), O_RDONLY | O_DIRECTORY);
+
+	EXPECT_EQ(0, ll_setlayout(fd, F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE_FS));
+
+	ASSERT_EQ(0, other_lease(self->helper, self->path, F_RDLCK, 0, 0));
+	EXPECT_EQ(0, ll_setlayout(fd2, F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE_FS));
+	EXPECT_EQ(LAYOUT_LEASE_GRANTED,
+		  ll_do(self->helper, LL_OP_STATE, "", 0, 0, 0));
+	EXPECT_EQ(0, ll_setlayout(fd, F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE_FS));
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED,
+		  ll_do(self->helper, LL_OP_STATE, "", 0, 0, 0));
+}
+
 TEST_HARNESS_MAIN

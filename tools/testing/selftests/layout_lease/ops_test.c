@@ -614,7 +614,7 @@ TEST_F_TIMEOUT(ops, leases, 240)
 	if (row->op == op_exchange && res.ret == -EOPNOTSUPP)
 		SKIP(return, "no exchange range: mkfs.xfs -i exchange=1");
 	if (row->op == op_repair && res.ret == -ENOTTY)
-		SKIP(return, "no CONFIG_XFS_ONLINE_REPAIR, try KERNEL=debug");
+		SKIP(return, "no CONFIG_XFS_ONLINE_REPAIR, try KERNEL=builtin");
 	EXPECT_EQ(row->ret, res.ret);
 	EXPECT_GE(LL_SOON_MS, res.ms);
 	EXPECT_GE(MAX_SYSTEM_MS, res.system_ms);

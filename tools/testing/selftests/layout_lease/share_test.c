@@ -29,6 +29,7 @@ struct shared {
 	char *map;
 	int fd, type;
 	pid_t holder;
+	bool stays;	/* until it is told to die */
 };
 
 static int hold(struct shared *s, struct ll_env *env)
@@ -218,6 +219,10 @@ static int orphan(struct shared *s, int sock)
 	case 0:
 		break;
 	default:
+		if (s->stays) {
+			ll_put(sock, LL_HOLDER_READY);
+			ll_get(sock, INT_MAX);
+		}
 		_exit(0);
 	}
 
@@ -231,28 +236,41 @@ static int orphan(struct shared *s, int sock)
 	return 0;
 }
 
-LL_TEST(holder_is_dead)
+/* Start such a holder: its process; the other end of its socket in *sock. */
+static pid_t start_holder(struct shared *s, const char *path, int *sock)
 {
-	struct ll_result res = {};
 	struct ll_rdma rdma;
-	struct shared s = { .rdma = &rdma };
 	int pair[2], status;
 	pid_t pid;
 
-	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
+		return -1;
 	pid = fork();
 	if (!pid) {
 		close(pair[0]);
-		s.holder = getpid();
-		s.fd = open(self->path, O_RDWR);
-		status = orphan(&s, pair[1]);
+		s->rdma = &rdma;
+		s->holder = getpid();
+		s->fd = open(path, O_RDWR);
+		status = orphan(s, pair[1]);
 		if (status)
 			ll_put(pair[1], status);
 		_exit(0);
 	}
 	close(pair[1]);
+	*sock = pair[0];
+	return pid;
+}
+
+LL_TEST(holder_is_dead)
+{
+	struct ll_result res = {};
+	struct shared s = {};
+	int sock, status;
+	pid_t pid;
+
+	pid = start_holder(&s, self->path, &sock);
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	ASSERT_EQ(LL_HOLDER_READY, ll_get(pair[0], LL_SOON_MS));
+	ASSERT_EQ(LL_HOLDER_READY, ll_get(sock, LL_SOON_MS));
 
 	s.fd = open(self->path, O_RDWR);
 	EXPECT_EQ(1, ll_proc_locks(s.fd));
@@ -260,10 +278,31 @@ LL_TEST(holder_is_dead)
 	ASSERT_EQ(0, ll_done(self->helper, LL_SOON_MS, &res));
 	EXPECT_EQ(0, res.ret);
 
-	ll_put(pair[0], 0);
-	EXPECT_EQ(0, ll_get(pair[0], LL_SOON_MS));
-	close(pair[0]);
+	ll_put(sock, 0);
+	EXPECT_EQ(0, ll_get(sock, LL_SOON_MS));
+	close(sock);
 	EXPECT_TRUE(ll_gone(s.fd));
+}
+
+/* It dies while somebody waits for it; nobody has waited for it as a child. */
+LL_TEST(holder_dies_during_a_break)
+{
+	struct shared s = { .stays = true };
+	struct ll_result res = {};
+	int sock, status;
+	pid_t pid;
+
+	pid = start_holder(&s, self->path, &sock);
+	ASSERT_EQ(LL_HOLDER_READY, ll_get(sock, LL_SOON_MS));
+	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
+	ASSERT_EQ(-ETIME, ll_done(self->helper, 500, &res));
+
+	ll_put(sock, 0);
+	ASSERT_EQ(LL_HOLDER_READY, ll_get(sock, LL_SOON_MS));
+	ASSERT_EQ(0, ll_done(self->helper, LL_SOON_MS, &res));
+	EXPECT_EQ(0, res.ret);
+	close(sock);
+	EXPECT_EQ(pid, waitpid(pid, &status, 0));
 }
 
 /* The same, but the heir asks before anybody broke the dead holder's lease. */

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * An administrator whose truncate waits finds out why: what /proc/layout_leases,
+ * lslocks, fdinfo, tracepoints and the log say before, during and after a break,
+ * to anybody.
+ */
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "layout_lease_fixture.h"
+
+#define LEN		(8 * ll_pg)
+#define TRACING		"/sys/kernel/tracing/instances/layout_lease"
+
+/* A line of /proc/layout_leases. */
+struct line {
+	int pid;
+	char comm[32], file[48], kind[16], state[16], start[24], last[24];
+	unsigned long attached;
+	char left[24];
+};
+
+/* The name of a file there and in /proc/locks. */
+static void file_name(char *name, size_t size, const struct stat *st)
+{
+	snprintf(name, size, "%02x:%02x:%llu", major(st->st_dev),
+		 minor(st->st_dev), (unsigned long long)st->st_ino);
+}
+
+/*
+ * The lines of one file, as a user without privileges sees them; how many there
+ * are, the first one in *line.
+ */
+static int lines_of(const struct stat *st, struct line *line)
+{
+	char text[256], name[48];
+	struct line l;
+	int n = 0;
+	FILE *f;
+
+	file_name(name, sizeof(name), st);
+	f = popen("setpriv --reuid=65534 --regid=65534 --clear-groups "
+		  "--inh-caps=-all cat /proc/layout_leases", "r");
+	if (!f)
+		return -errno;
+	while (fgets(text, sizeof(text), f)) {
+		if (sscanf(text, "%d %31s %47s %15s %15s %23s %23s %lu %23s",
+			   &l.pid, l.comm, l.file, l.kind, l.state, l.start,
+			   l.last, &l.attached, l.left) != 9)
+			continue;
+		if (strcmp(l.file, name))
+			continue;
+		if (!n++)
+			*line = l;
+	}
+	return pclose(f) ? -EIO : n;
+}
+
+/* Is the word in a line of the output of the command? */
+static bool says(const char *cmd, const char *word1, const char *word2)
+{
+	char text[512];
+	bool found = false;
+	FILE *f = popen(cmd, "r");
+
+	while (f && fgets(text, sizeof(text), f))
+		found |= strstr(text, word1) && strstr(text, word2);
+	if (f)
+		pclose(f);
+	return found;
+}
+
+static bool fdinfo_shows(int fd)
+{
+	char cmd[64];
+
+	snprintf(cmd, sizeof(cmd), "cat /proc/%d/fdinfo/%d", getpid(), fd);
+	return says(cmd, "lock:", " LAYOUT ");
+}
+
+LL_TEST(before_during_and_after)
+{
+	struct line line = {};
+	struct ll_result res;
+	struct stat st;
+	struct held h;
+	char pid[16];
+
+	snprintf(pid, sizeof(pid), " %d ", getpid());
+	ASSERT_EQ(0, stat(self->path, &st));
+	EXPECT_EQ(0, lines_of(&st, &line));
+
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
+	ASSERT_EQ(1, lines_of(&st, &line));
+	EXPECT_EQ(getpid(), line.pid);
+	EXPECT_STREQ("observe_test", line.comm);
+	EXPECT_STREQ("shared", line.kind);
+	EXPECT_STREQ("granted", line.state);
+	EXPECT_STREQ("0", line.start);
+	EXPECT_STREQ("EOF", line.last);
+	EXPECT_EQ(1, line.attached);
+	EXPECT_STREQ("-", line.left);
+
+	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
+	ASSERT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, NULL));
+	ASSERT_EQ(1, lines_of(&st, &line));
+	EXPECT_EQ(getpid(), line.pid);
+	EXPECT_STREQ("breaking", line.state);
+	EXPECT_EQ(1, line.attached);
+	EXPECT_LT(0, atol(line.left));
+	EXPECT_GE(LL_GRACE * 1000, atol(line.left));
+	EXPECT_TRUE(fdinfo_shows(h.fd));
+	EXPECT_TRUE(says("setpriv --reuid=65534 --regid=65534 --clear-groups "
+			 "lslocks -o COMMAND,PID,TYPE,MODE", "LAYOUT", pid));
+
+	ASSERT_EQ(0, ibv_dereg_mr(h.mr));
+	ASSERT_EQ(0, ll_done(self->helper, LL_SOON_MS, &res));
+	ASSERT_EQ(1, lines_of(&st, &line));
+	EXPECT_STREQ("revoked", line.state);
+	EXPECT_EQ(0, line.attached);
+	EXPECT_STREQ("-", line.left);
+
+	ASSERT_EQ(0, ll_unlock(h.fd));
+	EXPECT_EQ(0, lines_of(&st, &line));
+}
+
+/* What no descriptor and no name leads to any more. */
+LL_TEST(closed_and_unlinked)
+{
+	struct line line = {};
+	struct stat st;
+	struct held h;
+
+	ASSERT_EQ(0, stat(self->path, &st));
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
+	ASSERT_EQ(0, close(h.fd));
+	ASSERT_EQ(0, munmap(h.map, LEN));
+	ASSERT_EQ(0, unlink(self->path));
+	ASSERT_EQ(1, lines_of(&st, &line));
+	EXPECT_EQ(getpid(), line.pid);
+	EXPECT_EQ(1, line.attached);
+
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+	EXPECT_EQ(0, lines_of(&st, &line));
+}
+
+/* A lease in pieces, and a second holder. */
+LL_TEST(many_lines)
+{
+	struct line line = {};
+	int fd = open(self->path, O_RDWR), i;
+	struct stat st;
+
+	ASSERT_EQ(0, fstat(fd, &st));
+	for (i = 0; i < 1000; i++)
+		ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 2 * i * ll_pg, ll_pg));
+	EXPECT_EQ(1000, lines_of(&st, &line));
+	EXPECT_STREQ("4095", line.last);
+	ASSERT_EQ(0, ll_do(self->helper, LL_OP_LEASE, self->path, ll_pg, 1,
+			   F_WRLCK));
+	EXPECT_EQ(1001, lines_of(&st, &line));
+	ASSERT_EQ(0, ll_unlock(fd));
+	ASSERT_EQ(1, lines_of(&st, &line));
+	EXPECT_EQ(self->helper->pid, line.pid);
+	EXPECT_STREQ("exclusive", line.kind);
+	EXPECT_EQ(0, ll_do(self->helper, LL_OP_CLOSE, "", 0, 0, 0));
+}
+
+/* Holders of other pid namespaces are not shown. */
+LL_TEST(other_pid_namespace)
+{
+	int fd = open(self->path, O_RDWR);
+	char lines[16];
+
+	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	ASSERT_EQ(0, ll_sh_line(lines, sizeof(lines),
+				"grep -c . /proc/layout_leases"));
+	EXPECT_LT(1, atoi(lines));
+	ASSERT_EQ(0, ll_sh_line(lines, sizeof(lines),
+				"unshare --pid --fork --mount-proc "
+				"grep -c . /proc/layout_leases"));
+	EXPECT_EQ(1, atoi(lines));
+}
+
+/* The log names a holder from whom memory was taken, and only such a one. */
+LL_TEST(log)
+{
+	char name[48], pid[32];
+	struct ll_result res;
+	struct stat st;
+	struct held h;
+
+	snprintf(pid, sizeof(pid), "observe_test (%d)", getpid());
+	ASSERT_EQ(0, stat(self->path, &st));
+	file_name(name, sizeof(name), &st);
+
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
+	ll_send(self->helper, LL_OP_TRUNCATE, self->path, ll_pg, 0, 0);
+	ASSERT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, NULL));
+	ASSERT_EQ(0, ibv_dereg_mr(h.mr));
+	ASSERT_EQ(0, ll_done(self->helper, LL_SOON_MS, &res));
+	EXPECT_FALSE(says("dmesg", pid, name));
+
+	ASSERT_EQ(0, ll_lease(h.fd, F_RDLCK, 0, 0));
+	h.mr = ll_reg(self->rdma, h.map, ll_pg, LL_ACCESS);
+	ASSERT_NE(NULL, h.mr);
+	ll_set_grace(0);
+	ASSERT_EQ(0, ll_do(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0));
+	EXPECT_TRUE(says("dmesg", pid, name));
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+}
+
+/* One line of the trace has all of the words. */
+static bool traced(const char *event, const char *ino, const char *words)
+{
+	char text[512], line[1024];
+	bool found = false;
+	FILE *f = fopen(TRACING "/trace", "re");
+
+	snprintf(text, sizeof(text), " %s: ", event);
+	while (f && fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\n")] = ' ';
+		found |= strstr(line, text) && strstr(line, ino) &&
+			 strstr(line, words);
+	}
+	if (f)
+		fclose(f);
+	return found;
+}
+
+LL_TEST(tracepoints)
+{
+	char ino[32], hex[32], words[128];
+	struct ll_result res;
+	struct stat st;
+	struct held h;
+	int fd;
+
+	if (access("/sys/kernel/tracing/events/layout_lease", F_OK))
+		SKIP(return, "the kernel has no tracepoints of layout leases");
+	ASSERT_EQ(0, stat(self->path, &st));
+	snprintf(ino, sizeof(ino), " ino=%llu ", (unsigned long long)st.st_ino);
+	snprintf(hex, sizeof(hex), " ino=0x%llx ",
+		 (unsigned long long)st.st_ino);
+	ASSERT_EQ(0, ll_sh("mkdir -p " TRACING " && echo > " TRACING "/trace"));
+	ASSERT_EQ(0, ll_write_str(TRACING "/events/layout_lease/enable", "1"));
+	ASSERT_EQ(0, ll_write_str(TRACING "/events/filelock/enable", "1"));
+
+	fd = open(self->path, O_RDONLY);
+	ASSERT_EQ(-EACCES, ll_lease(fd, F_WRLCK, 0, 0));
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
+	ll_send(self->helper, LL_OP_PUNCH, self->path, 0, LEN, 0);
+	ASSERT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, NULL));
+	ASSERT_EQ(0, ibv_dereg_mr(h.mr));
+	ASSERT_EQ(0, ll_done(self->helper, LL_SOON_MS, &res));
+
+	ASSERT_EQ(0, ll_lease(h.fd, F_RDLCK, 0, 0));
+	h.mr = ll_reg(self->rdma, h.map, LEN, LL_ACCESS);
+	ASSERT_NE(NULL, h.mr);
+	ll_set_grace(0);
+	ASSERT_EQ(0, ll_do(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0));
+	ASSERT_EQ(0, ibv_dereg_mr(h.mr));
+	ASSERT_EQ(0, ll_unlock(h.fd));
+	ASSERT_EQ(0, ll_lease(h.fd, F_WRLCK, 0, 0));
+	ASSERT_EQ(0, munmap(h.map, LEN));
+	ASSERT_EQ(0, close(h.fd));
+	ASSERT_TRUE(ll_gone(fd));
+
+	ASSERT_EQ(0, ll_write_str(TRACING "/events/enable", "0"));
+	EXPECT_TRUE(traced("layout_lease_deny", ino, "type=exclusive start=0 len=0 flags=0x0 error=-13"));
+	EXPECT_TRUE(traced("layout_lease_grant", ino, "type=shared start=0 len=0 flags=0x0 error=0"));
+	snprintf(words, sizeof(words), "start=0 last=%zu error=0", LEN - 1);
+	EXPECT_TRUE(traced("layout_lease_attach", ino, words));
+	EXPECT_TRUE(traced("layout_lease_break", ino, "start=0 last=2097151 flags= pending=1"));
+	EXPECT_TRUE(traced("layout_lease_break_waited", ino, "error=0"));
+	snprintf(words, sizeof(words), "holder=%d signal=%d reason=break",
+		 getpid(), SIGRTMIN);
+	EXPECT_TRUE(traced("layout_lease_signal", ino, words));
+	snprintf(words, sizeof(words), "regions=1 pages=%zu us=", LEN / ll_pg);
+	EXPECT_TRUE(traced("layout_lease_revoke", ino, words));
+	snprintf(words, sizeof(words), "holder=%d signal=%d reason=revoked",
+		 getpid(), SIGRTMIN);
+	EXPECT_TRUE(traced("layout_lease_signal", ino, words));
+	EXPECT_TRUE(traced("layout_lease_release", ino, "error=0"));
+	EXPECT_TRUE(traced("layout_lease_close", ino, ""));
+	EXPECT_TRUE(traced("generic_add_lease", hex, "fl_flags=FL_LAYOUT fl_type=F_RDLCK"));
+	EXPECT_TRUE(traced("generic_delete_lease", hex, "fl_flags=FL_LAYOUT"));
+	EXPECT_EQ(0, ll_sh("rmdir " TRACING));
+}
+
+TEST_HARNESS_MAIN
