@@ -15,6 +15,7 @@ help:
 	@echo '                           readable [FS=xfs|ext4] [ARGS="..."]'
 	@echo 'make apply KDIR=DIR        put overlay and patches on a kernel tree of yours'
 	@echo 'make check-patches         does "make apply" work on all versions that it names?'
+	@echo 'make check-drivers         compile all drivers that can revoke memory regions'
 	@echo 'make clean                 remove what was fetched and built'
 	@echo
 	@echo 'KDIR=DIR     build this kernel tree (only read) instead of the one from Debian'
@@ -48,7 +49,10 @@ apply:
 check-patches:
 	@scripts/check-patches.sh
 
+check-drivers:
+	@scripts/check-drivers.sh
+
 clean:
 	@scripts/clean.sh
 
-.PHONY: help kernel selftests shell guest demo test apply check-patches clean
+.PHONY: help kernel selftests shell guest demo test apply check-patches check-drivers clean

@@ -6,6 +6,9 @@
 #   kernel.sh build      the kernel, its modules and its headers for user space
 #   kernel.sh programs   the selftests and the samples
 #   kernel.sh tree       only the source with our work in it, configured
+#   kernel.sh objects DIR...
+#                        only the object files of these directories of the
+#                        source; print how many there are
 #   kernel.sh where      print the directory of the kernel of this clone
 #   kernel.sh where-programs
 #
@@ -283,6 +286,22 @@ build_programs() {
 	say "programs: $dir"
 }
 
+build_objects() {
+	local dir count
+	"$TOP/scripts/toolchain.sh"
+	lock
+	get_source
+	sync_tree
+	step "configure the kernel" "about 15 s" configure
+	step "compile the objects" "about $((6 / JOBS + 1)) min on $JOBS processors if all are new" \
+		kmake "${@/%//}"
+	for dir; do
+		count=$(find "$build/$dir" -name '*.o' | wc -l)
+		[ "$count" -gt 0 ] || die "nothing was compiled in $dir"
+		echo "$dir ($count objects)"
+	done
+}
+
 case ${1:-build} in
 build) build_kernel ;;
 programs) build_programs ;;
@@ -295,6 +314,7 @@ tree)
 	echo "source: $tree"
 	echo "objects: $build"
 	;;
+objects) build_objects "${@:2}" ;;
 where) echo "$CACHE/kernel/$(kernel_id)" ;;
 where-programs) echo "$CACHE/programs/$(programs_id)" ;;
 *) die "what is $1?" ;;

@@ -14,7 +14,8 @@ struct mr_lease;
 
 /**
  * struct ib_umem_revoke_ops - how a driver takes a memory region from a device
- * @begin: stop new accesses; never waits; called once
+ * @begin: stop new accesses; never waits; called once. NULL if the device stops
+ *	new and old accesses in one step, which is @finish then
  * @finish: wait for old accesses; may sleep. Non-zero: the core warns, backs
  *	off and calls it again, and never gives up
  *
@@ -38,6 +39,7 @@ void mr_lease_arm_locked(struct mr_lease *lease,
 			 const struct ib_umem_revoke_ops *ops, void *priv);
 void mr_lease_disarm(struct mr_lease *lease);
 bool mr_lease_take_pages(struct mr_lease *lease);
+const char *mr_lease_state(struct mr_lease *lease);
 void mr_lease_free(struct mr_lease *lease);
 
 /* In umem_lease.c, called by mr_lease.rs */

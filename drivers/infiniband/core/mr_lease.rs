@@ -27,6 +27,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         lock::Guard,
         Mutex, //
     },
@@ -61,6 +65,17 @@ enum State {
     Disarmed,
 }
 
+impl State {
+    /// What user space is told.
+    fn name(&self) -> &'static CStr {
+        match self {
+            State::Private | State::Armed(_) | State::Disarmed => c"leased",
+            State::Revoking(_) => c"revoking",
+            State::Revoked => c"revoked",
+        }
+    }
+}
+
 /// Who unpins the pages, once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pages {
@@ -92,6 +107,9 @@ struct MrLease {
     umem: *mut bindings::ib_umem,
     #[pin]
     inner: Mutex<Inner>,
+    /// [`State::name`], for readers who must not wait for a device: `inner` is held while the
+    /// driver is called.
+    name: Atomic<*const c_char>,
     /// Written by the registering thread, before anybody else uses the umem.
     #[pin]
     attachments: Mutex<KVec<Attachment<MrLease>>>,
@@ -121,14 +139,22 @@ impl Driver {
     }
 }
 
+impl MrLease {
+    /// A step of a revocation. The other steps do not change the name.
+    fn set_state(&self, inner: &mut Inner, state: State) {
+        self.name.store(state.name().as_char_ptr(), Relaxed);
+        inner.state = state;
+    }
+}
+
 impl Consumer for MrLease {
     fn begin(&self) {
         let mut inner = self.inner.lock();
         match inner.state {
-            State::Private => inner.state = State::Revoked,
+            State::Private => self.set_state(&mut inner, State::Revoked),
             State::Armed(driver) => {
                 driver.begin();
-                inner.state = State::Revoking(driver);
+                self.set_state(&mut inner, State::Revoking(driver));
             }
             // Once is enough.
             State::Revoking(_) | State::Revoked | State::Disarmed => {}
@@ -139,7 +165,7 @@ impl Consumer for MrLease {
         let mut inner = self.inner.lock();
         if let State::Revoking(driver) = inner.state {
             driver.finish()?;
-            inner.state = State::Revoked;
+            self.set_state(&mut inner, State::Revoked);
         }
         Ok(())
     }
@@ -177,6 +203,7 @@ pub unsafe extern "C" fn mr_lease_alloc(umem: *mut bindings::ib_umem) -> *mut bi
                 },
                 "MrLease::inner"
             ),
+            name: Atomic::new(State::Private.name().as_char_ptr()),
             attachments <- new_mutex!(KVec::new(), "MrLease::attachments"),
         }),
         GFP_KERNEL_ACCOUNT,
@@ -328,6 +355,17 @@ pub unsafe extern "C" fn mr_lease_take_pages(lease: *mut bindings::mr_lease) -> 
         inner.pages = Pages::Taken;
     }
     mine
+}
+
+/// What a revocation has done so far, as a word. Never waits.
+///
+/// # Safety
+///
+/// `lease` came from [`mr_lease_alloc`].
+#[export]
+pub unsafe extern "C" fn mr_lease_state(lease: *mut bindings::mr_lease) -> *const c_char {
+    // SAFETY: By the caller.
+    unsafe { borrow(lease) }.name.load(Relaxed)
 }
 
 /// Detaches from all leases and frees.

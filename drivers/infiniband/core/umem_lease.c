@@ -15,7 +15,10 @@
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <net/netlink.h>
 #include <rdma/ib_umem.h>
+#include <rdma/restrack.h>
+#include <uapi/rdma/rdma_netlink.h>
 
 #include "umem_lease.h"
 
@@ -297,3 +300,34 @@ void ib_umem_lease_disarm(struct ib_umem *umem)
 		mr_lease_disarm(umem->lease);
 }
 EXPORT_SYMBOL(ib_umem_lease_disarm);
+
+/**
+ * ib_umem_lease_fill_res - show that a memory region is under leases
+ * @msg: the message that fill_res_mr_entry() of a driver fills
+ * @umem: of the memory region, or NULL. It must stay until this returns: a
+ *	driver that gives other memory regions a new umem when they are
+ *	registered again calls this for leased ones only
+ *
+ * Never waits for a revocation.
+ *
+ * Return: 0, or -EMSGSIZE.
+ */
+int ib_umem_lease_fill_res(struct sk_buff *msg, struct ib_umem *umem)
+{
+	struct nlattr *table;
+
+	if (!umem || !umem->lease)
+		return 0;
+
+	table = nla_nest_start(msg, RDMA_NLDEV_ATTR_DRIVER);
+	if (!table)
+		return -EMSGSIZE;
+	if (rdma_nl_put_driver_string(msg, "layout",
+				      mr_lease_state(umem->lease))) {
+		nla_nest_cancel(msg, table);
+		return -EMSGSIZE;
+	}
+	nla_nest_end(msg, table);
+	return 0;
+}
+EXPORT_SYMBOL(ib_umem_lease_fill_res);

@@ -489,4 +489,43 @@ LL_TEST(other_thread)
 	EXPECT_EQ(0, t.error);
 }
 
+/* How many MRs of this process rdma(8) lists, with these words behind them. */
+static int listed(const char *words)
+{
+	char line[16] = "";
+
+	ll_sh_line(line, sizeof(line),
+		   "rdma -dd resource show mr | grep -c ' pid %d .*%s'",
+		   getpid(), words);
+	return line[0] ? atoi(line) : -1;
+}
+
+/* The peer's MR, on anonymous memory, is in the list all the time. */
+LL_TEST(shown_by_rdma)
+{
+	struct ll_result res = { .ret = -1 };
+	struct held h;
+
+	ASSERT_EQ(1, listed(""));
+	EXPECT_EQ(0, listed("layout"));
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
+	EXPECT_EQ(2, listed(""));
+	EXPECT_EQ(1, listed("layout"));
+	EXPECT_EQ(1, listed("layout leased"));
+
+	/* A break leaves the MR alone until it is revoked. */
+	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
+	ASSERT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, NULL));
+	EXPECT_EQ(1, listed("layout leased"));
+	EXPECT_EQ(0, ll_revoke(h.fd));
+	EXPECT_EQ(0, ll_done(self->helper, LL_SOON_MS, &res));
+	EXPECT_EQ(0, res.ret);
+	EXPECT_EQ(0, listed("layout leased"));
+	EXPECT_EQ(1, listed("layout revoked"));
+
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+	EXPECT_EQ(0, listed("layout"));
+	EXPECT_EQ(1, listed(""));
+}
+
 TEST_HARNESS_MAIN
