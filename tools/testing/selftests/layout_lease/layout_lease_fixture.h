@@ -7,7 +7,7 @@
 #define __LAYOUT_LEASE_FIXTURE_H
 
 #include "kselftest_harness.h"
-#include "layout_lease_lib.h"
+#include "layout_lease_expect.h"
 
 #ifdef LL_NO_RDMA
 #define LL_WITH_RDMA	false

@@ -635,6 +635,14 @@ int ll_rdma_read(struct ll_rdma *r, const void *raddr, __u32 rkey,
 	return peer_op(r, IBV_WR_RDMA_READ, raddr, rkey, len);
 }
 
+bool ll_mr_works(struct ll_rdma *r, const struct ibv_mr *mr)
+{
+	static unsigned char byte;
+
+	return ll_rdma_write(r, mr->addr, mr->rkey, 8, ++byte) ==
+		IBV_WC_SUCCESS;
+}
+
 bool ll_rkey_is_dead(struct ll_rdma *r, const void *raddr, __u32 rkey)
 {
 	static const enum ibv_wr_opcode ops[] = {

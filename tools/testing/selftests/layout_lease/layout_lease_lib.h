@@ -139,6 +139,8 @@ int ll_rdma_write(struct ll_rdma *r, const void *raddr, __u32 rkey,
 		  size_t len, unsigned char byte);
 int ll_rdma_read(struct ll_rdma *r, const void *raddr, __u32 rkey,
 		 size_t len);
+/* The peer can write to its first bytes. */
+bool ll_mr_works(struct ll_rdma *r, const struct ibv_mr *mr);
 /* No access to this key succeeds; leaves the pair usable. */
 bool ll_rkey_is_dead(struct ll_rdma *r, const void *raddr, __u32 rkey);
 
