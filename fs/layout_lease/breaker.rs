@@ -100,6 +100,14 @@ impl Index {
         }
         inner.doomed = doomed;
 
+        // Whoever is in an earlier break sees it, too, if this one has the shorter grace period.
+        for (_, lease) in inner.leases_in(&range) {
+            if lease.state() == State::Breaking && inner.has_attached(&lease.owner, &range) {
+                let (deadline, _) = deadline_for(&lease.owner);
+                lease.set_deadline(deadline.min(lease.deadline()));
+            }
+        }
+
         while let Some(node) =
             inner
                 .leases
