@@ -922,9 +922,12 @@ LL_TEST(own_change_of_a_part)
 {
 	struct ibv_mr *mr[2];
 	struct held h;
+	long ms;
 
 	hold_two(_metadata, &self->env, &h, mr);
+	ms = ll_now_ms();
 	ASSERT_EQ(0, ll_punch(h.fd, 0, 65536));
+	EXPECT_GE(LL_SOON_MS, ll_now_ms() - ms);
 	EXPECT_TRUE(ll_no_signal());
 	EXPECT_TRUE(ll_rkey_is_dead(self->rdma, mr[0]->addr, mr[0]->rkey));
 	EXPECT_TRUE(ll_mr_works(self->rdma, mr[1]));
