@@ -327,14 +327,6 @@ FIXTURE_TEARDOWN(files)
 	ll_env_exit(&test->env);
 }
 
-#define EXPECT_SIGNAL(code)						\
-	do {								\
-		siginfo_t info = {};					\
-									\
-		EXPECT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, &info));	\
-		EXPECT_EQ(code, info.si_code);				\
-	} while (0)
-
 #define EXPECT_PAGE(path, page, byte)					\
 	EXPECT_TRUE(ll_file_is(path, (page) * ll_pg, ll_pg, byte))
 
@@ -372,13 +364,13 @@ TEST_F_TIMEOUT(files, leased, 240)
 		return;
 	}
 
-	EXPECT_SIGNAL(POLL_MSG);
+	EXPECT_SIGNAL(test->fd, POLL_MSG);
 	ASSERT_EQ(0, ll_get(test->worker.sock, 1000 + 2 * LL_SLACK_MS));
 	ms = ll_get(test->worker.sock, LL_SOON_MS);
 	EXPECT_LE(900, ms);
 	EXPECT_GE(1000 + LL_SLACK_MS, ms);
 	EXPECT_GE(MAX_SYSTEM_MS, ll_get(test->worker.sock, LL_SOON_MS));
-	EXPECT_SIGNAL(POLL_HUP);
+	EXPECT_SIGNAL(test->fd, POLL_HUP);
 	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(test->fd));
 
 	/* All has moved, and the region reaches neither file. */

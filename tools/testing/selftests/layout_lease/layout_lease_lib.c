@@ -3,6 +3,7 @@
  * What the tests of layout leases have in common, see layout_lease_lib.h.
  */
 #include <grp.h>
+#include <net/if.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 
 #include <linux/fs.h>
 #include <rdma/ib_user_verbs.h>
+#include <rdma/rdma_cma.h>
 
 #include "layout_lease_lib.h"
 
@@ -266,6 +268,53 @@ int ll_punch(int fd, off_t offset, off_t len)
 			 len) ? -errno : 0;
 }
 
+static int open_nameless(const char *dir)
+{
+	char path[PATH_MAX];
+	int ret = ll_mkfile(path, sizeof(path), dir, 0, 0), fd;
+
+	if (ret)
+		return ret;
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	ret = -errno;
+	unlink(path);
+	return fd < 0 ? ret : fd;
+}
+
+int ll_fill_up(const char *dir)
+{
+	long long size = 0, chunk;
+	int fd = open_nameless(dir);
+
+	if (fd < 0)
+		return fd;
+	for (chunk = 64 << 20; chunk >= 256 << 10; chunk /= 2)
+		while (!fallocate(fd, 0, size, chunk))
+			size += chunk;
+	if (errno != ENOSPC || ftruncate(fd, size - (1 << 20)))
+		return -errno;
+	sync();
+	return 0;
+}
+
+long ll_take_all(char path[32], const char *dir, unsigned char byte)
+{
+	int fd = open_nameless(dir);
+	char buf[64 << 10];
+	long size = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	snprintf(path, 32, "/proc/self/fd/%d", fd);
+	/* Some filesystems keep what was freed until then. */
+	sync();
+	memset(buf, byte, sizeof(buf));
+	while ((n = write(fd, buf, sizeof(buf))) > 0)
+		size += n;
+	return errno == ENOSPC ? size : -errno;
+}
+
 /* FICLONERANGE; len 0: to the end of @from. */
 int ll_clone(const char *from, const char *to, off_t offset, size_t len)
 {
@@ -374,6 +423,8 @@ bool ll_no_signal(void)
 
 /* RDMA */
 
+#define ACK_TIMEOUT	18	/* about a second, for slow machines */
+
 static int find_gid(struct ll_rdma *r)
 {
 	static const __u8 v4[12] = { [10] = 0xff, [11] = 0xff };
@@ -387,26 +438,44 @@ static int find_gid(struct ll_rdma *r)
 			continue;
 		r->gid = entry.gid;
 		r->gid_index = i;
+		memcpy(&r->addr.sin_addr, entry.gid.raw + sizeof(v4), 4);
 		return 0;
 	}
 	return -ENOENT;
 }
 
-const char *ll_rdma_open(struct ll_rdma *r)
+/* The address of the network device below a device of iWARP. */
+static int find_addr(struct ll_rdma *r)
 {
-	struct ibv_qp_init_attr init = {
-		.cap = { 16, 16, 2, 2, 0 },
-		.qp_type = IBV_QPT_RC,
-		.sq_sig_all = 1,
-	};
+	struct ibv_gid_entry entry;
+	struct ifreq req = {};
+	int sock, ret;
+
+	if (ibv_query_gid_ex(r->ctx, 1, 0, &entry, 0) ||
+	    !if_indextoname(entry.ndev_ifindex, req.ifr_name))
+		return -ENODEV;
+	sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	ret = ioctl(sock, SIOCGIFADDR, &req) ? -errno : 0;
+	close(sock);
+	memcpy(&r->addr, &req.ifr_addr, sizeof(r->addr));
+	return ret;
+}
+
+const char *ll_rdma_device(struct ll_rdma *r)
+{
 	const char *name = getenv("RDMA_DEV");
 	struct ibv_device **list;
+	struct ibv_device_attr attr;
 	struct ibv_port_attr port;
 	int i;
 
 	memset(r, 0, sizeof(*r));
+	r->init.cap = (struct ibv_qp_cap) { 16, 16, 2, 2, 0 };
+	r->init.qp_type = IBV_QPT_RC;
+	r->init.sq_sig_all = 1;
 	r->qp_access = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
 		       IBV_ACCESS_REMOTE_ATOMIC;
+	r->addr.sin_family = AF_INET;
 	list = ibv_get_device_list(NULL);
 	for (i = 0; list && list[i]; i++)
 		if (!name || !strcmp(name, ibv_get_device_name(list[i])))
@@ -420,20 +489,16 @@ const char *ll_rdma_open(struct ll_rdma *r)
 	if (ibv_query_port(r->ctx, 1, &port) || port.state != IBV_PORT_ACTIVE)
 		return "the port of the RDMA device is not active";
 	r->mtu = port.active_mtu;
-	if (find_gid(r))
-		return "the RDMA device has no RoCE v2 address over IPv4";
+	if (ibv_query_device(r->ctx, &attr))
+		return "ibv_query_device failed";
+	r->atomics = attr.atomic_cap != IBV_ATOMIC_NONE;
+	r->iwarp = r->ctx->device->transport_type == IBV_TRANSPORT_IWARP;
+	if (r->iwarp ? find_addr(r) : find_gid(r))
+		return "the RDMA device has no IPv4 address (of RoCE v2)";
 
 	r->pd = ibv_alloc_pd(r->ctx);
 	if (!r->pd)
 		return "ibv_alloc_pd failed";
-	for (i = 0; i < 2; i++) {
-		r->cq[i] = ibv_create_cq(r->ctx, 64, NULL, NULL, 0);
-		init.send_cq = r->cq[i];
-		init.recv_cq = r->cq[i];
-		r->qp[i] = r->cq[i] ? ibv_create_qp(r->pd, &init) : NULL;
-		if (!r->qp[i])
-			return "ibv_create_qp failed";
-	}
 	r->buf = mmap(NULL, LL_BUF, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (r->buf == MAP_FAILED)
@@ -441,7 +506,223 @@ const char *ll_rdma_open(struct ll_rdma *r)
 	r->buf_mr = ibv_reg_mr(r->pd, r->buf, LL_BUF, LL_ACCESS);
 	if (!r->buf_mr)
 		return "ibv_reg_mr of anonymous memory failed";
-	return ll_rdma_connect(r) ? "ibv_modify_qp failed" : NULL;
+	return NULL;
+}
+
+/* A new queue pair of that side in place of the old one, not connected. */
+static int new_end(struct ll_rdma *r, int side)
+{
+	struct ibv_wc wc;
+
+	if (r->qp[side])
+		ibv_destroy_qp(r->qp[side]);
+	if (r->id[side])
+		rdma_destroy_id(r->id[side]);
+	r->id[side] = NULL;
+	r->gone[side] = false;
+	if (!r->cq[side])
+		r->cq[side] = ibv_create_cq(r->ctx, 64, NULL, NULL, 0);
+	if (!r->cq[side])
+		return -errno;
+	while (ibv_poll_cq(r->cq[side], 1, &wc) > 0)
+		;
+	r->init.send_cq = r->cq[side];
+	r->init.recv_cq = r->cq[side];
+	r->init.srq = side == LL_B ? r->srq : NULL;
+	r->qp[side] = ibv_create_qp(r->pd, &r->init);
+	return r->qp[side] ? 0 : -errno;
+}
+
+const char *ll_rdma_pair(struct ll_rdma *r)
+{
+	int i;
+
+	r->cm = NULL;
+	for (i = 0; i < 2; i++) {
+		r->cq[i] = NULL;
+		r->qp[i] = NULL;
+		r->id[i] = NULL;
+		if (new_end(r, i))
+			return "ibv_create_qp failed";
+	}
+	return ll_rdma_connect(r) ? "the queue pairs do not connect" : NULL;
+}
+
+const char *ll_rdma_open(struct ll_rdma *r)
+{
+	return ll_rdma_device(r) ?: ll_rdma_pair(r);
+}
+
+/*
+ * rdma_cm, for queue pairs that are ours: those of RoCE are taken through
+ * their states here. iWARP does that itself, and has no other way.
+ */
+static int cm_modify(struct ll_rdma *r, int side, enum ibv_qp_state from,
+		     enum ibv_qp_state to)
+{
+	struct ibv_qp_attr attr;
+	int mask;
+
+	for (; !r->iwarp && from <= to; from++) {
+		memset(&attr, 0, sizeof(attr));
+		attr.qp_state = from;
+		if (rdma_init_qp_attr(r->id[side], &attr, &mask))
+			return -1;
+		attr.timeout = ACK_TIMEOUT;
+		if (ibv_modify_qp(r->qp[side], &attr, mask))
+			return -1;
+	}
+	return 0;
+}
+
+static struct rdma_cm_event *cm_event(struct ll_rdma *r, long timeout_ms)
+{
+	struct pollfd pfd = { .fd = r->cm->fd, .events = POLLIN };
+	struct rdma_cm_event *event;
+
+	if (poll(&pfd, 1, timeout_ms) != 1 || rdma_get_cm_event(r->cm, &event))
+		return NULL;
+	return event;
+}
+
+/*
+ * Everything that will ever be flushed is in the completion queue after this.
+ * siw forgets what is posted later.
+ */
+static void end_is_gone(struct ll_rdma *r, struct rdma_cm_id *id)
+{
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_ERR };
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (id != r->id[i])
+			continue;
+		ibv_modify_qp(r->qp[i], &attr, IBV_QP_STATE);
+		r->gone[i] = true;
+	}
+}
+
+/* One step to a connection, or to its end; 1: an end is connected. */
+static int cm_step(struct ll_rdma *r, long timeout_ms)
+{
+	struct rdma_cm_event *event = cm_event(r, timeout_ms);
+	struct rdma_conn_param param = {
+		.responder_resources = LL_READS,
+		.initiator_depth = LL_READS,
+		.retry_count = 6,	/* for rxe 7 is infinite */
+		.rnr_retry_count = 7,
+	};
+	int ret;
+
+	if (!event)
+		return -ETIME;
+	switch (event->event) {
+	case RDMA_CM_EVENT_ADDR_RESOLVED:
+		ret = rdma_resolve_route(r->id[LL_A], LL_SOON_MS);
+		break;
+	case RDMA_CM_EVENT_ROUTE_RESOLVED:
+		param.qp_num = r->qp[LL_A]->qp_num;
+		ret = cm_modify(r, LL_A, IBV_QPS_INIT, IBV_QPS_INIT) ?:
+			rdma_connect(r->id[LL_A], &param);
+		break;
+	case RDMA_CM_EVENT_CONNECT_REQUEST:
+		ret = new_end(r, LL_B);
+		if (ret)
+			break;
+		r->id[LL_B] = event->id;
+		param.qp_num = r->qp[LL_B]->qp_num;
+		ret = cm_modify(r, LL_B, IBV_QPS_INIT, IBV_QPS_RTS) ?:
+			rdma_accept(r->id[LL_B], &param);
+		break;
+	case RDMA_CM_EVENT_CONNECT_RESPONSE:
+		ret = cm_modify(r, LL_A, IBV_QPS_RTR, IBV_QPS_RTS) ?:
+			rdma_establish(r->id[LL_A]) ?: 1;
+		break;
+	case RDMA_CM_EVENT_ESTABLISHED:
+		ret = 1;
+		break;
+	case RDMA_CM_EVENT_DISCONNECTED:
+		end_is_gone(r, event->id);
+		ret = 0;
+		break;
+	case RDMA_CM_EVENT_TIMEWAIT_EXIT:
+		ret = 0;
+		break;
+	default:
+		fprintf(stderr, "# %s: %d\n", rdma_event_str(event->event),
+			event->status);
+		ret = -1;
+	}
+	rdma_ack_cm_event(event);
+	return ret < 0 ? -ECONNREFUSED : ret;
+}
+
+int ll_rdma_meet(struct ll_rdma *r, long timeout_ms)
+{
+	int ret;
+
+	do {
+		ret = cm_step(r, timeout_ms);
+	} while (ret == 0);
+	return ret < 0 ? ret : 0;
+}
+
+static int cm_open(struct ll_rdma *r)
+{
+	if (!r->cm)
+		r->cm = rdma_create_event_channel();
+	return r->cm ? 0 : -errno;
+}
+
+int ll_rdma_listen(struct ll_rdma *r)
+{
+	struct sockaddr_in any = r->addr;
+
+	if (cm_open(r) ||
+	    rdma_create_id(r->cm, &r->listener, NULL, RDMA_PS_TCP) ||
+	    rdma_bind_addr(r->listener, (struct sockaddr *)&any) ||
+	    rdma_listen(r->listener, 4))
+		return -errno;
+	return ntohs(rdma_get_src_port(r->listener));
+}
+
+/* Only begins to. */
+static int cm_dial(struct ll_rdma *r, const struct sockaddr_in *to)
+{
+	struct sockaddr_in from = r->addr, copy = *to;
+	int ret = cm_open(r) ?: new_end(r, LL_A);
+
+	if (ret)
+		return ret;
+	/*
+	 * An answer of ARP that comes at once is noticed only when the time is
+	 * over: a second will do.
+	 */
+	if (rdma_create_id(r->cm, &r->id[LL_A], NULL, RDMA_PS_TCP) ||
+	    rdma_resolve_addr(r->id[LL_A], (struct sockaddr *)&from,
+			      (struct sockaddr *)&copy, 1000))
+		return -errno;
+	return 0;
+}
+
+int ll_rdma_dial(struct ll_rdma *r, const struct sockaddr_in *to)
+{
+	return cm_dial(r, to) ?: ll_rdma_meet(r, LL_SOON_MS);
+}
+
+/* Both ends are ours: whatever comes next is done here. */
+static int connect_iwarp(struct ll_rdma *r)
+{
+	struct sockaddr_in to = r->addr;
+	int ret = ll_rdma_listen(r);
+
+	if (ret < 0)
+		return ret;
+	to.sin_port = htons(ret);
+	ret = cm_dial(r, &to) ?: ll_rdma_meet(r, LL_SOON_MS) ?:
+		ll_rdma_meet(r, LL_SOON_MS);
+	rdma_destroy_id(r->listener);
+	return ret;
 }
 
 static int connect_once(struct ll_rdma *r)
@@ -469,7 +750,7 @@ static int connect_once(struct ll_rdma *r)
 		attr.qp_state = IBV_QPS_RTR;
 		attr.path_mtu = r->mtu;
 		attr.dest_qp_num = r->qp[!i]->qp_num;
-		attr.max_dest_rd_atomic = 1;
+		attr.max_dest_rd_atomic = LL_READS;
 		attr.min_rnr_timer = 12;
 		attr.ah_attr.is_global = 1;
 		attr.ah_attr.grh.dgid = r->gid;
@@ -485,10 +766,10 @@ static int connect_once(struct ll_rdma *r)
 	for (i = 0; i < 2; i++) {
 		memset(&attr, 0, sizeof(attr));
 		attr.qp_state = IBV_QPS_RTS;
-		attr.timeout = 18;	/* about a second, for slow machines */
+		attr.timeout = ACK_TIMEOUT;
 		attr.retry_cnt = 7;
 		attr.rnr_retry = 7;
-		attr.max_rd_atomic = 1;
+		attr.max_rd_atomic = LL_READS;
 		ret |= ibv_modify_qp(r->qp[i], &attr,
 				     IBV_QP_STATE | IBV_QP_TIMEOUT |
 				     IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
@@ -505,6 +786,8 @@ int ll_rdma_connect(struct ll_rdma *r)
 {
 	int ret, i;
 
+	if (r->iwarp)
+		return connect_iwarp(r);
 	for (i = 0; (ret = connect_once(r)) && i < 10; i++)
 		ll_sleep_ms(10);
 	return ret;
@@ -577,18 +860,35 @@ int ll_rereg(struct ibv_mr *mr, struct ibv_pd *pd, int flags, int access)
 	return 0;
 }
 
+static bool is_gone(struct ll_rdma *r, int side)
+{
+	if (!r->iwarp)
+		return false;
+	while (!r->gone[side] && cm_step(r, 0) != -ETIME)
+		;
+	return r->gone[side];
+}
+
 int ll_wait_wc(struct ll_rdma *r, int side, long timeout_ms, struct ibv_wc *wc)
 {
 	long end = ll_now_ms() + timeout_ms;
 	struct ibv_wc unused;
+	bool gone = false;
 	int n;
 
 	if (!wc)
 		wc = &unused;
 	while (!(n = ibv_poll_cq(r->cq[side], 1, wc))) {
+		if (gone) {
+			memset(wc, 0, sizeof(*wc));
+			wc->status = IBV_WC_WR_FLUSH_ERR;
+			return wc->status;
+		}
 		if (ll_now_ms() > end)
 			return LL_TIMEOUT;
-		ll_sleep_ms(1);
+		gone = is_gone(r, side);
+		if (!gone)
+			ll_sleep_ms(1);
 	}
 	return n < 0 ? LL_TIMEOUT : (int)wc->status;
 }
@@ -609,16 +909,48 @@ int ll_post(struct ll_rdma *r, int side, enum ibv_wr_opcode op,
 		wr.wr.rdma.remote_addr = raddr;
 		wr.wr.rdma.rkey = rkey;
 	}
-	return -ibv_post_send(r->qp[side], &wr, &bad);
+	/* Not all of them return a positive number. */
+	return -abs(ibv_post_send(r->qp[side], &wr, &bad));
+}
+
+/*
+ * What iWARP completes is on its way: it has arrived when a READ that was
+ * posted after it is answered. One of no bytes would do, had siw not its own
+ * idea of them.
+ */
+static int arrived(struct ll_rdma *r, int side, const void *raddr, __u32 rkey)
+{
+	ll_post(r, side, IBV_WR_RDMA_READ, (uintptr_t)r->buf + LL_BUF - 1,
+		r->buf_mr->lkey, 1, (uintptr_t)raddr, rkey);
+	return ll_wait_wc(r, side, LL_SOON_MS, NULL);
+}
+
+int ll_rdma_op(struct ll_rdma *r, int side, enum ibv_wr_opcode op,
+	       const void *laddr, __u32 lkey, size_t len, const void *raddr,
+	       __u32 rkey)
+{
+	int ret = ll_post(r, side, op, (uintptr_t)laddr, lkey, len,
+			  (uintptr_t)raddr, rkey);
+
+	if (!ret)
+		ret = ll_wait_wc(r, side, LL_SOON_MS, NULL);
+	if (!r->iwarp)
+		return ret;
+	if (!ret && op == IBV_WR_SEND)
+		ret = arrived(r, side, r->buf, r->buf_mr->rkey);
+	else if (!ret && op == IBV_WR_RDMA_WRITE)
+		ret = arrived(r, side, raddr, rkey);
+	/* The second one if it went down between two segments. */
+	if (ret != IBV_WC_WR_FLUSH_ERR && ret != IBV_WC_LOC_QP_OP_ERR)
+		return ret;
+	return op == IBV_WR_SEND ? IBV_WC_REM_OP_ERR : IBV_WC_REM_ACCESS_ERR;
 }
 
 static int peer_op(struct ll_rdma *r, enum ibv_wr_opcode op, const void *raddr,
 		   __u32 rkey, size_t len)
 {
-	int ret = ll_post(r, LL_A, op, (uintptr_t)r->buf, r->buf_mr->lkey, len,
-			  (uintptr_t)raddr, rkey);
-
-	return ret ?: ll_wait_wc(r, LL_A, LL_SOON_MS, NULL);
+	return ll_rdma_op(r, LL_A, op, r->buf, r->buf_mr->lkey, len, raddr,
+			  rkey);
 }
 
 int ll_rdma_write(struct ll_rdma *r, const void *raddr, __u32 rkey,
@@ -651,7 +983,7 @@ bool ll_rkey_is_dead(struct ll_rdma *r, const void *raddr, __u32 rkey)
 	bool dead = true;
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(ops); i++) {
+	for (i = 0; i < ARRAY_SIZE(ops) - !r->atomics; i++) {
 		memset(r->buf, 0xbd, 8);
 		if (peer_op(r, ops[i], raddr, rkey, 8) != IBV_WC_REM_ACCESS_ERR)
 			dead = false;
@@ -659,6 +991,28 @@ bool ll_rkey_is_dead(struct ll_rdma *r, const void *raddr, __u32 rkey)
 			dead = false;
 	}
 	return dead;
+}
+
+bool ll_async_event(struct ll_rdma *r, enum ibv_event_type type,
+		    long timeout_ms)
+{
+	struct pollfd pfd = { .fd = r->ctx->async_fd, .events = POLLIN };
+	struct ibv_async_event event;
+	bool found = false;
+
+	while (!found && poll(&pfd, 1, timeout_ms) == 1 &&
+	       !ibv_get_async_event(r->ctx, &event)) {
+		found = event.event_type == type;
+		ibv_ack_async_event(&event);
+	}
+	return found;
+}
+
+/* siw finds out when it sends the answer to a READ. */
+enum ibv_event_type ll_refusal(struct ll_rdma *r, enum ibv_wr_opcode op)
+{
+	return r->iwarp && op == IBV_WR_RDMA_READ ? IBV_EVENT_QP_REQ_ERR :
+						    IBV_EVENT_QP_ACCESS_ERR;
 }
 
 /* Other processes */

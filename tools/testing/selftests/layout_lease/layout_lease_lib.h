@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -73,6 +74,13 @@ int ll_file_byte(const char *path, off_t offset);
 bool ll_file_is(const char *path, off_t offset, size_t len, unsigned char byte);
 char *ll_map(int fd, off_t offset, size_t len, int prot);
 int ll_punch(int fd, off_t offset, off_t len);
+/*
+ * So that freed blocks are used again: all but about 1 MiB of the filesystem
+ * goes into one file, and later what was freed into another (its size). They
+ * have no name, and go with the process.
+ */
+int ll_fill_up(const char *dir);
+long ll_take_all(char path[32], const char *dir, unsigned char byte);
 int ll_clone(const char *from, const char *to, off_t offset, size_t len);
 
 /* Leases */
@@ -109,15 +117,24 @@ struct ll_rdma {
 	struct ibv_pd *pd;
 	struct ibv_cq *cq[2];
 	struct ibv_qp *qp[2];
+	struct ibv_qp_init_attr init;	/* of new queue pairs, but their CQs */
+	struct ibv_srq *srq;	/* of b, if any */
 	unsigned int qp_access;	/* that the pairs grant */
+	bool iwarp;		/* its connections are TCP's */
+	bool atomics;		/* it has them */
 	union ibv_gid gid;
 	int gid_index;
 	enum ibv_mtu mtu;
+	struct sockaddr_in addr;
+	struct rdma_event_channel *cm;
+	struct rdma_cm_id *listener, *id[2];
+	bool gone[2];		/* that end of a connection of iWARP */
 	char *buf;		/* of the peer */
 	struct ibv_mr *buf_mr;
 };
 
 #define LL_BUF		(64 * 1024)
+#define LL_READS	4	/* and atomics that a pair has under way */
 #define LL_ACCESS	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | \
 			 IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC | \
 			 IBV_ACCESS_MW_BIND)
@@ -127,6 +144,16 @@ struct ll_rdma {
 
 const char *ll_rdma_open(struct ll_rdma *r);	/* NULL, or why not */
 int ll_rdma_connect(struct ll_rdma *r);		/* also after an error */
+/* The same in two steps; the second one also for a copy: a second pair. */
+const char *ll_rdma_device(struct ll_rdma *r);
+const char *ll_rdma_pair(struct ll_rdma *r);
+/*
+ * Or, instead of the second one: one end of a pair that belongs to two
+ * processes. B listens, and meets A whenever that dials.
+ */
+int ll_rdma_listen(struct ll_rdma *r);		/* the port */
+int ll_rdma_dial(struct ll_rdma *r, const struct sockaddr_in *to);
+int ll_rdma_meet(struct ll_rdma *r, long timeout_ms);
 struct ibv_mr *ll_reg(struct ll_rdma *r, void *addr, size_t len, int access);
 int ll_reg_errno(struct ll_rdma *r, void *addr, size_t len, int access);
 int ll_rereg(struct ibv_mr *mr, struct ibv_pd *pd, int flags, int access);
@@ -134,7 +161,16 @@ int ll_wait_wc(struct ll_rdma *r, int side, long timeout_ms, struct ibv_wc *wc);
 int ll_post(struct ll_rdma *r, int side, enum ibv_wr_opcode op,
 	    __u64 laddr, __u32 lkey, size_t len, __u64 raddr,
 	    __u32 rkey);
-/* The peer writes len times byte, or reads: status of the completion. */
+/*
+ * Post, and wait until the data is where it belongs: status of the completion.
+ * A requester of iWARP is not told why its connection went down: here it was
+ * the key, so it is what RoCE calls it, IBV_WC_REM_ACCESS_ERR (of a SEND
+ * IBV_WC_REM_OP_ERR).
+ */
+int ll_rdma_op(struct ll_rdma *r, int side, enum ibv_wr_opcode op,
+	       const void *laddr, __u32 lkey, size_t len, const void *raddr,
+	       __u32 rkey);
+/* The peer writes len times byte, or reads. */
 int ll_rdma_write(struct ll_rdma *r, const void *raddr, __u32 rkey,
 		  size_t len, unsigned char byte);
 int ll_rdma_read(struct ll_rdma *r, const void *raddr, __u32 rkey,
@@ -143,6 +179,11 @@ int ll_rdma_read(struct ll_rdma *r, const void *raddr, __u32 rkey,
 bool ll_mr_works(struct ll_rdma *r, const struct ibv_mr *mr);
 /* No access to this key succeeds; leaves the pair usable. */
 bool ll_rkey_is_dead(struct ll_rdma *r, const void *raddr, __u32 rkey);
+/* Such an asynchronous event comes in time; those before it are dropped. */
+bool ll_async_event(struct ll_rdma *r, enum ibv_event_type type,
+		    long timeout_ms);
+/* The one that the owner of a region gets if op is refused. */
+enum ibv_event_type ll_refusal(struct ll_rdma *r, enum ibv_wr_opcode op);
 
 /* A file, leased as a whole, len bytes mapped and registered here. */
 struct held {
@@ -233,5 +274,42 @@ struct ll_env {
 
 const char *ll_env_init(struct ll_env *env, bool rdma);
 void ll_env_exit(struct ll_env *env);
+
+/* What holder and breaker get to see, for kselftest_harness.h. */
+#define EXPECT_SIGNAL(fd, code)						\
+	do {								\
+		siginfo_t info = {};					\
+									\
+		EXPECT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, &info));	\
+		EXPECT_EQ(code, info.si_code);				\
+		EXPECT_EQ(fd, info.si_fd);				\
+	} while (0)
+
+#define EXPECT_DONE_SOON(helper)					\
+	do {								\
+		struct ll_result res = { .ret = -1 };			\
+									\
+		ASSERT_EQ(0, ll_done(helper, LL_SOON_MS, &res));	\
+		EXPECT_EQ(0, res.ret);					\
+	} while (0)
+
+/* Not before the deadline, and not much later. */
+#define EXPECT_DONE_AT_DEADLINE(helper, seconds)			\
+	do {								\
+		struct ll_result res = { .ret = -1 };			\
+		long ms = (seconds) * 1000;				\
+									\
+		ASSERT_EQ(0, ll_done(helper, ms + 2 * LL_SLACK_MS, &res)); \
+		EXPECT_EQ(0, res.ret);					\
+		EXPECT_LE(ms - 100, res.ms);				\
+		EXPECT_GE(ms + LL_SLACK_MS, res.ms);			\
+	} while (0)
+
+#define EXPECT_NOT_DONE(helper)						\
+	do {								\
+		struct ll_result res;					\
+									\
+		EXPECT_EQ(-ETIME, ll_done(helper, 300, &res));		\
+	} while (0)
 
 #endif /* __LAYOUT_LEASE_LIB_H */

@@ -260,8 +260,6 @@ FIXTURE(ops) {
 	struct job job;
 	struct ll_proc worker;
 	char other[PATH_MAX + 8];
-	char filler[PATH_MAX + 8];
-	char victim[PATH_MAX + 8];
 	char fd_path[32];	/* also if it is renamed or unlinked */
 	int fd;
 	char *map;
@@ -497,8 +495,6 @@ FIXTURE_SETUP(ops)
 		SKIP(return, "%s", why);
 	ll_set_grace(0);
 	snprintf(self->other, sizeof(self->other), "%s.2", self->env.path);
-	snprintf(self->filler, sizeof(self->filler), "%s.3", self->env.path);
-	snprintf(self->victim, sizeof(self->victim), "%s.4", self->env.path);
 
 	self->fd = mkfile(self->env.path, FILES);
 	ASSERT_LE(0, self->fd);
@@ -527,8 +523,6 @@ FIXTURE_TEARDOWN(ops)
 {
 	ll_proc_stop(&self->worker);
 	unlink(self->other);
-	unlink(self->filler);
-	unlink(self->victim);
 	ll_env_exit(&self->env);
 }
 
@@ -545,42 +539,22 @@ static bool has(const char *path, const struct row *row, int seed)
 	return true;
 }
 
-/* All but about 1 MiB of the filesystem. */
-static void fill_up(struct __test_metadata *_metadata, const char *path)
-{
-	int fd = open(path, O_RDWR | O_CREAT, 0600);
-	long long size = 0, chunk;
-
-	for (chunk = 64 * MB; chunk >= 256 * KB; chunk /= 2)
-		while (!fallocate(fd, 0, size, chunk))
-			size += chunk;
-	ASSERT_EQ(ENOSPC, errno);
-	ASSERT_EQ(0, ftruncate(fd, size - MB));
-	close(fd);
-	sync();
-}
-
 /* Take all free blocks, use the dead key: nothing changes. */
 static void reuse(struct __test_metadata *_metadata, struct ll_rdma *r,
-		  const char *victim, const char *b, __u32 rkey)
+		  const char *b, __u32 rkey)
 {
-	int fd = open(victim, O_RDWR | O_CREAT, 0600);
+	char victim[32];
+	long size = ll_take_all(victim, getenv("DAX1"), 0x80);
 	unsigned int i;
-	struct stat st;
 
-	sync();
-	ASSERT_EQ(-ENOSPC, ll_fill(fd, 64 * MB / ll_pg, 0x80));
-	ASSERT_EQ(0, fstat(fd, &st));
-	EXPECT_LE(3 * MB, st.st_size);
+	ASSERT_LE(3 * MB, size);
 	for (i = 0; i < 16; i++) {
 		EXPECT_EQ(IBV_WC_REM_ACCESS_ERR,
 			  ll_rdma_write(r, b + i * 128 * KB, rkey, ll_pg,
 					0xcc));
 		ASSERT_EQ(0, ll_rdma_connect(r));
 	}
-	for (i = 0; i < st.st_size / ll_pg; i++)
-		ASSERT_TRUE(ll_file_is(victim, i * ll_pg, ll_pg, 0x80 + i));
-	close(fd);
+	EXPECT_TRUE(ll_file_is(victim, 0, size, 0x80));
 }
 
 TEST_F_TIMEOUT(ops, leases, 240)
@@ -592,7 +566,7 @@ TEST_F_TIMEOUT(ops, leases, 240)
 	struct result res;
 
 	if (row->reuse)
-		fill_up(_metadata, self->filler);
+		ASSERT_EQ(0, ll_fill_up(getenv("DAX1")));
 	self->map = ll_map(self->fd, 0, SIZE, PROT_READ | PROT_WRITE);
 	ASSERT_NE(MAP_FAILED, self->map);
 	for (i = 0; i < 2; i++) {
@@ -652,8 +626,7 @@ TEST_F_TIMEOUT(ops, leases, 240)
 		EXPECT_EQ(!hits, ll_signal(SIGIO, 100, NULL) != 0);
 
 	if (row->reuse)
-		reuse(_metadata, r, self->victim, self->mr[1]->addr,
-		      self->mr[1]->rkey);
+		reuse(_metadata, r, self->mr[1]->addr, self->mr[1]->rkey);
 	for (i = 0; i < 2; i++)
 		EXPECT_EQ(0, ibv_dereg_mr(self->mr[i]));
 }
