@@ -200,21 +200,37 @@ TEST_F_TIMEOUT(flush, revoked_region, 240)
 	EXPECT_EQ(0, ibv_dereg_mr(self->mr));
 }
 
-/* Flushes of all of the region, one after the other, while it is revoked. */
+/*
+ * Flushes of all of the region and atomic writes, one after the other, while it
+ * is revoked. None of them reaches the next owner of the blocks.
+ */
 TEST_F_TIMEOUT(flush, revoked_meanwhile, 240)
 {
 	struct ibv_qp_ex *qp = ibv_qp_to_qp_ex(self->r->qp[LL_A]);
+	char victim[32];
+	uint64_t value = ~0ULL;
 	struct ibv_wc wc;
 	int i, bad = 0;
+	long size;
 
+	ASSERT_EQ(0, ll_fill_up(getenv("DAX1")));
 	ll_set_grace(0);
 	ibv_wr_start(qp);
-	for (i = 0; i < 16; i++)
-		ibv_wr_flush(qp, self->mr->rkey, (uintptr_t)self->h.map, LEN,
-			     IBV_FLUSH_PERSISTENT, IBV_FLUSH_RANGE);
+	for (i = 0; i < 16; i++) {
+		uintptr_t addr = (uintptr_t)self->h.map + i * ll_pg;
+
+		if (i & 1)
+			ibv_wr_atomic_write(qp, self->mr->rkey, addr, &value);
+		else
+			ibv_wr_flush(qp, self->mr->rkey,
+				     (uintptr_t)self->h.map, LEN,
+				     IBV_FLUSH_PERSISTENT, IBV_FLUSH_RANGE);
+	}
 	ASSERT_EQ(0, ibv_wr_complete(qp));
 	EXPECT_EQ(0, ll_do(&self->env.helper, LL_OP_TRUNCATE, self->env.path,
 			   0, 0, 0));
+	size = ll_take_all(victim, getenv("DAX1"), 0x33);
+	EXPECT_LE((long)LEN, size);
 	for (i = 0; i < 16; i++) {
 		int status = ll_wait_wc(self->r, LL_A, LL_SOON_MS, &wc);
 
@@ -224,6 +240,7 @@ TEST_F_TIMEOUT(flush, revoked_meanwhile, 240)
 		else
 			EXPECT_EQ(0, bad);
 	}
+	EXPECT_TRUE(ll_file_is(victim, 0, size, 0x33));
 	ASSERT_EQ(0, ll_rdma_connect(self->r));
 	EXPECT_TRUE(ll_rkey_is_dead(self->r, self->h.map, self->mr->rkey));
 	EXPECT_EQ(0, ibv_dereg_mr(self->mr));
