@@ -6,7 +6,7 @@
 help:
 	@echo 'make demo                  build everything and run the demonstration'
 	@echo 'make test                  build everything and run all tests'
-	@echo '                           [TESTS="NAME..."] [TEST_FS=xfs]'
+	@echo '                           [TESTS="NAME..."] [TEST_FS=xfs] [TEST_RDMA=siw0]'
 	@echo 'make kernel                build the kernel'
 	@echo 'make selftests             build the test programs and samples too'
 	@echo 'make shell                 a shell in the guest [FS=xfs|ext4]'

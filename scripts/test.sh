@@ -6,6 +6,7 @@
 #
 #   TESTS         selftests to run (default: all)
 #   TEST_FS       file systems to run them on (default: xfs and ext4)
+#   TEST_RDMA     RDMA devices to run them on (default: rxe0 and siw0)
 #   TEST_TIMEOUT  seconds that one of them may take (default 300)
 
 . "$(dirname "$0")/lib.sh"
@@ -28,16 +29,33 @@ elif [ -f "$programs/tests" ]; then
 	mapfile -t tests <"$programs/tests"
 fi
 
+# These run once: without RDMA, or with RDMA for what does not depend on the device
+# (holders, signals, breakers, the filesystem, other callers), or with a certain one.
+once=' errors_test lease_test kinds_test signals_test breakers_test holders_test limits_test
+	observe_test bypass_test callers_test durability_test stress_test flush_test siw_test '
+
+# Each program, with the device if there is a choice.
+runs=()
+for t in "${tests[@]}"; do
+	if [[ $once =~ [[:space:]]$t[[:space:]] ]]; then
+		runs+=("$t")
+	else
+		for device in ${TEST_RDMA:-rxe0 siw0}; do
+			runs+=("$t@$device")
+		done
+	fi
+done
+
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 kunit=(-k)
 for fs in ${TEST_FS:-xfs ext4}; do
-	say "tests on $fs: ${tests[*]}"
+	say "tests on $fs: ${runs[*]}"
 	start=$SECONDS status=0
-	[ ${#tests[@]} -eq 0 ] || printf '#:# plan %s\n' "${tests[@]/%/@$fs}" >>"$tmp/results"
+	[ ${#runs[@]} -eq 0 ] || printf '#:# plan %s\n' "${runs[@]/%/@$fs}" >>"$tmp/results"
 	"$TOP/scripts/guest.sh" -f "$fs" "${kunit[@]}" -c "$tmp/console" \
 		-e "TEST_TIMEOUT=${TEST_TIMEOUT:-300}" \
-		"$TOP/scripts/guest-tests" "$programs/selftests" "${tests[@]}" |
+		"$TOP/scripts/guest-tests" "$programs/selftests" "${runs[@]}" |
 		tee "$tmp/output" || status=$?
 	sed -E "s/^(#:# (begin|end) [^ ]+)/\1@$fs/" "$tmp/output" >>"$tmp/results"
 	[ $status -eq 0 ] || echo "#:# failed the guest on $fs: exit status $status" >>"$tmp/results"

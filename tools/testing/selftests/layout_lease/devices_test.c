@@ -5,8 +5,7 @@
  * regions of several pieces. No byte reaches the blocks after the truncate has
  * returned, and none of their new contents leaves them.
  */
-#include "kselftest_harness.h"
-#include "layout_lease_lib.h"
+#include "layout_lease_expect.h"
 
 #define LEN	(8UL << 20)
 #define PART	(LEN / 8)	/* of one work request */

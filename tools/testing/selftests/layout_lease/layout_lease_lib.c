@@ -461,13 +461,42 @@ static int find_addr(struct ll_rdma *r)
 	return ret;
 }
 
-const char *ll_rdma_device(struct ll_rdma *r)
+static struct ibv_context *open_device(void)
 {
 	const char *name = getenv("RDMA_DEV");
-	struct ibv_device **list;
+	struct ibv_device **list = ibv_get_device_list(NULL);
+	struct ibv_context *ctx = NULL;
+	int i;
+
+	for (i = 0; list && list[i]; i++)
+		if (!name || !strcmp(name, ibv_get_device_name(list[i])))
+			break;
+	if (list && list[i])
+		ctx = ibv_open_device(list[i]);
+	if (list)
+		ibv_free_device_list(list);
+	return ctx;
+}
+
+static bool is_iwarp(struct ibv_context *ctx)
+{
+	return ctx->device->transport_type == IBV_TRANSPORT_IWARP;
+}
+
+const char *ll_rdma_type(void)
+{
+	struct ibv_context *ctx = open_device();
+	bool iwarp = ctx && is_iwarp(ctx);
+
+	if (ctx)
+		ibv_close_device(ctx);
+	return iwarp ? "siw" : "rxe";
+}
+
+const char *ll_rdma_device(struct ll_rdma *r)
+{
 	struct ibv_device_attr attr;
 	struct ibv_port_attr port;
-	int i;
 
 	memset(r, 0, sizeof(*r));
 	r->init.cap = (struct ibv_qp_cap) { 16, 16, 2, 2, 0 };
@@ -476,14 +505,7 @@ const char *ll_rdma_device(struct ll_rdma *r)
 	r->qp_access = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
 		       IBV_ACCESS_REMOTE_ATOMIC;
 	r->addr.sin_family = AF_INET;
-	list = ibv_get_device_list(NULL);
-	for (i = 0; list && list[i]; i++)
-		if (!name || !strcmp(name, ibv_get_device_name(list[i])))
-			break;
-	if (list && list[i])
-		r->ctx = ibv_open_device(list[i]);
-	if (list)
-		ibv_free_device_list(list);
+	r->ctx = open_device();
 	if (!r->ctx)
 		return "no RDMA device, see RDMA_DEV";
 	if (ibv_query_port(r->ctx, 1, &port) || port.state != IBV_PORT_ACTIVE)
@@ -492,7 +514,7 @@ const char *ll_rdma_device(struct ll_rdma *r)
 	if (ibv_query_device(r->ctx, &attr))
 		return "ibv_query_device failed";
 	r->atomics = attr.atomic_cap != IBV_ATOMIC_NONE;
-	r->iwarp = r->ctx->device->transport_type == IBV_TRANSPORT_IWARP;
+	r->iwarp = is_iwarp(r->ctx);
 	if (r->iwarp ? find_addr(r) : find_gid(r))
 		return "the RDMA device has no IPv4 address (of RoCE v2)";
 

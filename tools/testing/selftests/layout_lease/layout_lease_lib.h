@@ -142,6 +142,7 @@ struct ll_rdma {
 #define LL_B		1
 #define LL_TIMEOUT	(-1)	/* no completion came */
 
+const char *ll_rdma_type(void);			/* siw, or else rxe */
 const char *ll_rdma_open(struct ll_rdma *r);	/* NULL, or why not */
 int ll_rdma_connect(struct ll_rdma *r);		/* also after an error */
 /* The same in two steps; the second one also for a copy: a second pair. */
@@ -274,42 +275,5 @@ struct ll_env {
 
 const char *ll_env_init(struct ll_env *env, bool rdma);
 void ll_env_exit(struct ll_env *env);
-
-/* What holder and breaker get to see, for kselftest_harness.h. */
-#define EXPECT_SIGNAL(fd, code)						\
-	do {								\
-		siginfo_t info = {};					\
-									\
-		EXPECT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, &info));	\
-		EXPECT_EQ(code, info.si_code);				\
-		EXPECT_EQ(fd, info.si_fd);				\
-	} while (0)
-
-#define EXPECT_DONE_SOON(helper)					\
-	do {								\
-		struct ll_result res = { .ret = -1 };			\
-									\
-		ASSERT_EQ(0, ll_done(helper, LL_SOON_MS, &res));	\
-		EXPECT_EQ(0, res.ret);					\
-	} while (0)
-
-/* Not before the deadline, and not much later. */
-#define EXPECT_DONE_AT_DEADLINE(helper, seconds)			\
-	do {								\
-		struct ll_result res = { .ret = -1 };			\
-		long ms = (seconds) * 1000;				\
-									\
-		ASSERT_EQ(0, ll_done(helper, ms + 2 * LL_SLACK_MS, &res)); \
-		EXPECT_EQ(0, res.ret);					\
-		EXPECT_LE(ms - 100, res.ms);				\
-		EXPECT_GE(ms + LL_SLACK_MS, res.ms);			\
-	} while (0)
-
-#define EXPECT_NOT_DONE(helper)						\
-	do {								\
-		struct ll_result res;					\
-									\
-		EXPECT_EQ(-ETIME, ll_done(helper, 300, &res));		\
-	} while (0)
 
 #endif /* __LAYOUT_LEASE_LIB_H */

@@ -8,8 +8,7 @@
 #include <arpa/inet.h>
 #include <sched.h>
 
-#include "kselftest_harness.h"
-#include "layout_lease_lib.h"
+#include "layout_lease_expect.h"
 
 #define LEN	(LL_PAGES * ll_pg)
 #define PUSHES	12	/* of the server, each an eighth of the region */
@@ -226,13 +225,6 @@ FIXTURE_VARIANT_ADD(peers, cooperative) { .cooperative = true };
 FIXTURE_VARIANT_ADD(peers, silent) { .cooperative = false };
 FIXTURE_VARIANT_ADD(peers, cut) { .cut = true };
 
-static const char *type_of_device(void)
-{
-	struct ll_rdma r;
-
-	return !ll_rdma_device(&r) && r.iwarp ? "siw" : "rxe";
-}
-
 FIXTURE_SETUP(peers)
 {
 	static const char * const addr[] = { "203.0.113.2", "203.0.113.1" };
@@ -256,7 +248,7 @@ FIXTURE_SETUP(peers)
 	for (i = 0; i < 2; i++) {
 		struct end *e = &self->end[i];
 
-		e->type = type_of_device();
+		e->type = ll_rdma_type();
 		e->me = addr[i];
 		e->other = addr[!i];
 		e->path = self->env.path;
