@@ -29,20 +29,21 @@ elif [ -f "$programs/tests" ]; then
 	mapfile -t tests <"$programs/tests"
 fi
 
-# These run once: without RDMA, or with RDMA for what does not depend on the device
-# (holders, signals, breakers, the filesystem, other callers), or with a certain one.
-once=' errors_test lease_test kinds_test signals_test breakers_test holders_test limits_test
-	observe_test bypass_test callers_test durability_test stress_test flush_test siw_test '
+# These run on the first device only: they need no RDMA, or the device does not
+# matter (who holds or breaks a lease, which range an operation breaks, what the
+# filesystem does), or only rxe has it (flush), or it is about siw itself.
+once=' errors_test lease_test kinds_test signals_test holders_test breakers_test '
+once+='limits_test observe_test ops_test mapping_test bypass_test callers_test '
+once+='durability_test stress_test flush_test siw_test '
+read -ra devices <<<"${TEST_RDMA:-rxe0 siw0}"
 
 # Each program, with the device if there is a choice.
 runs=()
 for t in "${tests[@]}"; do
-	if [[ $once =~ [[:space:]]$t[[:space:]] ]]; then
+	if [[ $once == *" $t "* ]]; then
 		runs+=("$t")
 	else
-		for device in ${TEST_RDMA:-rxe0 siw0}; do
-			runs+=("$t@$device")
-		done
+		runs+=("${devices[@]/#/$t@}")
 	fi
 done
 
@@ -54,7 +55,7 @@ for fs in ${TEST_FS:-xfs ext4}; do
 	start=$SECONDS status=0
 	[ ${#runs[@]} -eq 0 ] || printf '#:# plan %s\n' "${runs[@]/%/@$fs}" >>"$tmp/results"
 	"$TOP/scripts/guest.sh" -f "$fs" "${kunit[@]}" -c "$tmp/console" \
-		-e "TEST_TIMEOUT=${TEST_TIMEOUT:-300}" \
+		-e "TEST_TIMEOUT=${TEST_TIMEOUT:-300}" -e "RDMA_DEV=${devices[0]}" \
 		"$TOP/scripts/guest-tests" "$programs/selftests" "${runs[@]}" |
 		tee "$tmp/output" || status=$?
 	sed -E "s/^(#:# (begin|end) [^ ]+)/\1@$fs/" "$tmp/output" >>"$tmp/results"
@@ -72,5 +73,7 @@ for fs in ${TEST_FS:-xfs ext4}; do
 	say "  took $(duration $((SECONDS - start)))"
 done
 
+say "longest: $(sed -n -E 's/^#:# end ([^ ]+) [0-9]+ ([0-9]+ s)$/\2 \1/p' "$tmp/results" |
+	sort -rn | head -n 8 | paste -s -d,)"
 grep -a -E '^(\[[ 0-9.]+\] )?(KTAP|    # Subtest|    (not )?ok |(not )?ok [0-9]+ )' "$tmp/console" || :
 "$TOP/scripts/count-tests" "$tmp/results"

@@ -12,8 +12,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "kselftest_harness.h"
-#include "layout_lease_lib.h"
+#include "layout_lease_expect.h"
 
 #define LEN		(LL_PAGES * ll_pg)
 #define FILES		0x10	/* seeds, see ll_fill() */
