@@ -15,6 +15,8 @@
 if [ "${KERNEL:-}" = debug ]; then
 	TEST_TIMEOUT=${TEST_TIMEOUT:-3000}
 	export GUEST_TIMEOUT=${GUEST_TIMEOUT:-7200}
+else
+	export GUEST_TIMEOUT=${GUEST_TIMEOUT:-2400}
 fi
 
 "$TOP/scripts/kernel.sh" programs

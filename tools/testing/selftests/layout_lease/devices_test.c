@@ -399,9 +399,10 @@ static void break_one(struct __test_metadata *_metadata,
 					    mr->rkey));
 	EXPECT_TRUE(ll_file_is(path[!broken], 0, ll_pg, 0x77));
 
-	/* It does not hold the other one up, registered as it still is. */
+	/* It is attached to the other one until it is deregistered or taken. */
+	EXPECT_EQ(-EBUSY, ll_unlock(self->fd[!broken]));
+	EXPECT_EQ(0, ll_revoke(self->fd[!broken]));
 	ll_set_grace(LL_GRACE);
-	EXPECT_EQ(0, ll_unlock(self->fd[!broken]));
 	EXPECT_EQ(0, ll_do(&self->env.helper, LL_OP_TRUNCATE, path[!broken], 0,
 			   0, 0));
 	EXPECT_EQ(0, ibv_dereg_mr(mr));
