@@ -7,6 +7,7 @@
  */
 #include <arpa/inet.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include "layout_lease_expect.h"
 
@@ -289,11 +290,22 @@ FIXTURE_SETUP(peers)
 
 FIXTURE_TEARDOWN(peers)
 {
+	long end = ll_now_ms() + LL_SOON_MS;
+	char path[64];
 	int i;
 
-	/* Their devices and the cable go with the namespaces, later. */
 	for (i = 0; i < 2; i++)
 		ll_proc_stop(&self->proc[i]);
+	/*
+	 * Their devices and the cable go with the namespaces, a little later. A
+	 * new namespace may be refused until then.
+	 */
+	for (i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "/sys/class/infiniband/%s",
+			 self->end[i].dev);
+		while (!access(path, F_OK) && ll_now_ms() < end)
+			ll_sleep_ms(20);
+	}
 	ll_env_exit(&self->env);
 }
 
