@@ -50,17 +50,6 @@ static void expect_leases(struct __test_metadata *_metadata, int line, int fd,
 #define BREAKING	LAYOUT_LEASE_BREAKING
 #define REVOKED		LAYOUT_LEASE_REVOKED
 
-static int other_lease(struct ll_proc *helper, const char *path, int type,
-		       __u64 start, __u64 len)
-{
-	return ll_do(helper, LL_OP_LEASE, path, start, len, type);
-}
-
-static int other_unlock(struct ll_proc *helper)
-{
-	return ll_do(helper, LL_OP_UNLOCK, "", 0, 0, 0);
-}
-
 /* Exclusive is not unbreakable. */
 LL_TEST(exclusive_is_broken)
 {
@@ -83,10 +72,10 @@ LL_TEST(kinds_change_under_a_region)
 	struct held h;
 
 	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
-	ASSERT_EQ(0, other_lease(self->helper, self->path, F_RDLCK, 0, 0));
+	ASSERT_EQ(0, ll_other_lease(self->helper, self->path, F_RDLCK, 0, 0));
 	EXPECT_EQ(-EAGAIN, ll_lease(h.fd, F_WRLCK, 0, 0));
 	EXPECT_TRUE(ll_mr_works(self->rdma, h.mr));
-	ASSERT_EQ(0, other_unlock(self->helper));
+	ASSERT_EQ(0, ll_other_unlock(self->helper));
 
 	/* A part of it, in the middle. */
 	EXPECT_EQ(0, ll_lease(h.fd, F_WRLCK, 2 * ll_pg, 2 * ll_pg));
@@ -94,11 +83,11 @@ LL_TEST(kinds_change_under_a_region)
 		      { 2 * ll_pg, 2 * ll_pg, F_WRLCK, GRANTED },
 		      { 4 * ll_pg, 0, F_RDLCK, GRANTED });
 	EXPECT_TRUE(ll_mr_works(self->rdma, h.mr));
-	EXPECT_EQ(-EAGAIN, other_lease(self->helper, self->path, F_RDLCK,
-				       3 * ll_pg, 1));
-	EXPECT_EQ(0, other_lease(self->helper, self->path, F_RDLCK, 4 * ll_pg,
-				 0));
-	EXPECT_EQ(0, other_unlock(self->helper));
+	EXPECT_EQ(-EAGAIN, ll_other_lease(self->helper, self->path, F_RDLCK,
+					  3 * ll_pg, 1));
+	EXPECT_EQ(0, ll_other_lease(self->helper, self->path, F_RDLCK,
+				    4 * ll_pg, 0));
+	EXPECT_EQ(0, ll_other_unlock(self->helper));
 
 	EXPECT_EQ(0, ll_lease(h.fd, F_WRLCK, 0, 0));
 	EXPECT_LEASES(h.fd, { 0, 0, F_WRLCK, GRANTED });
@@ -110,7 +99,7 @@ LL_TEST(kinds_change_under_a_region)
 	EXPECT_TRUE(ll_no_signal());
 
 	/* And a break finds it. */
-	EXPECT_EQ(0, other_lease(self->helper, self->path, F_RDLCK, 0, 0));
+	EXPECT_EQ(0, ll_other_lease(self->helper, self->path, F_RDLCK, 0, 0));
 	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
 	EXPECT_SIGNAL(h.fd, POLL_MSG);
 	EXPECT_NOT_DONE(self->helper);
@@ -124,22 +113,22 @@ LL_TEST(neither_upgrades)
 	int fd = open(self->path, O_RDWR);
 
 	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 2 * ll_pg, 4 * ll_pg));
-	ASSERT_EQ(0, other_lease(self->helper, self->path, F_RDLCK, 0,
-				 4 * ll_pg));
+	ASSERT_EQ(0, ll_other_lease(self->helper, self->path, F_RDLCK, 0,
+				    4 * ll_pg));
 	EXPECT_EQ(-EAGAIN, ll_lease(fd, F_WRLCK, 2 * ll_pg, 4 * ll_pg));
-	EXPECT_EQ(-EAGAIN, other_lease(self->helper, self->path, F_WRLCK, 0,
-				       4 * ll_pg));
+	EXPECT_EQ(-EAGAIN, ll_other_lease(self->helper, self->path, F_WRLCK, 0,
+					  4 * ll_pg));
 	EXPECT_EQ(-EAGAIN, ll_lease(fd, F_WRLCK, 4 * ll_pg - 1, 1));
 	EXPECT_LEASES(fd, { 2 * ll_pg, 4 * ll_pg, F_RDLCK, GRANTED });
 	EXPECT_EQ(GRANTED, ll_do(self->helper, LL_OP_STATE, "", 0, 0, 0));
 
 	/* What is not shared can be upgraded. */
 	EXPECT_EQ(0, ll_lease(fd, F_WRLCK, 4 * ll_pg, 2 * ll_pg));
-	EXPECT_EQ(0, other_lease(self->helper, self->path, F_WRLCK, 0,
-				 2 * ll_pg));
+	EXPECT_EQ(0, ll_other_lease(self->helper, self->path, F_WRLCK, 0,
+				    2 * ll_pg));
 	EXPECT_LEASES(fd, { 2 * ll_pg, 2 * ll_pg, F_RDLCK, GRANTED },
 		      { 4 * ll_pg, 2 * ll_pg, F_WRLCK, GRANTED });
-	EXPECT_EQ(0, other_unlock(self->helper));
+	EXPECT_EQ(0, ll_other_unlock(self->helper));
 	EXPECT_EQ(0, ll_lease(fd, F_WRLCK, 0, 0));
 }
 
@@ -289,12 +278,12 @@ LL_TEST(unlock_one_several_all)
 	EXPECT_LEASES(fd, { 0, ll_pg, F_RDLCK, GRANTED },
 		      { 9 * ll_pg, ll_pg, F_WRLCK, GRANTED },
 		      { 12 * ll_pg, 0, F_RDLCK, GRANTED });
-	EXPECT_EQ(0, other_lease(self->helper, self->path, F_WRLCK, ll_pg,
-				 8 * ll_pg));
-	EXPECT_EQ(-EAGAIN, other_lease(self->helper, self->path, F_WRLCK,
-				       ll_pg - 1, 1));
-	EXPECT_EQ(-EAGAIN, other_lease(self->helper, self->path, F_RDLCK,
-				       9 * ll_pg, 1));
+	EXPECT_EQ(0, ll_other_lease(self->helper, self->path, F_WRLCK, ll_pg,
+				    8 * ll_pg));
+	EXPECT_EQ(-EAGAIN, ll_other_lease(self->helper, self->path, F_WRLCK,
+					  ll_pg - 1, 1));
+	EXPECT_EQ(-EAGAIN, ll_other_lease(self->helper, self->path, F_RDLCK,
+					  9 * ll_pg, 1));
 
 	/* One byte. */
 	EXPECT_EQ(0, ll_setlayout(fd, F_UNLCK, 100, 1, 0));
@@ -317,7 +306,7 @@ LL_TEST(unlock_one_several_all)
 	EXPECT_NO_LEASES(fd);
 	EXPECT_EQ(GRANTED, ll_do(self->helper, LL_OP_STATE, "", 0, 0, 0));
 	EXPECT_EQ(1, ll_proc_locks(fd));
-	EXPECT_EQ(0, other_unlock(self->helper));
+	EXPECT_EQ(0, ll_other_unlock(self->helper));
 	EXPECT_EQ(0, ll_proc_locks(fd));
 }
 
@@ -438,14 +427,14 @@ LL_TEST(break_splits)
 	EXPECT_EQ(1, ll_proc_locks(fd));
 
 	/* The part is free, and only that. */
-	EXPECT_EQ(0, other_lease(self->helper, self->path, F_WRLCK, 2 * MB,
-				 2 * MB));
-	EXPECT_EQ(-EAGAIN, other_lease(self->helper, self->path, F_RDLCK,
-				       2 * MB - 1, 1));
-	EXPECT_EQ(-EAGAIN, other_lease(self->helper, self->path, F_RDLCK,
-				       4 * MB, 1));
+	EXPECT_EQ(0, ll_other_lease(self->helper, self->path, F_WRLCK, 2 * MB,
+				    2 * MB));
+	EXPECT_EQ(-EAGAIN, ll_other_lease(self->helper, self->path, F_RDLCK,
+					  2 * MB - 1, 1));
+	EXPECT_EQ(-EAGAIN, ll_other_lease(self->helper, self->path, F_RDLCK,
+					  4 * MB, 1));
 	EXPECT_EQ(-EAGAIN, ll_lease(fd, F_WRLCK, ll_pg, 0));
-	EXPECT_EQ(0, other_unlock(self->helper));
+	EXPECT_EQ(0, ll_other_unlock(self->helper));
 
 	/* Asked anew, it is one again. */
 	EXPECT_EQ(0, ll_lease(fd, F_RDLCK, ll_pg, 0));

@@ -249,6 +249,17 @@ int ll_done(struct ll_proc *p, long timeout_ms, struct ll_result *res);
 int ll_do(struct ll_proc *p, enum ll_op op, const char *path, long long a,
 	  long long b, long long c);
 
+static inline int ll_other_lease(struct ll_proc *helper, const char *path,
+				 int type, __u64 start, __u64 len)
+{
+	return ll_do(helper, LL_OP_LEASE, path, start, len, type);
+}
+
+static inline int ll_other_unlock(struct ll_proc *helper)
+{
+	return ll_do(helper, LL_OP_UNLOCK, "", 0, 0, 0);
+}
+
 /* A process that holds a shared lease on a whole file and one MR on it. */
 struct ll_holder {
 	const char *path;

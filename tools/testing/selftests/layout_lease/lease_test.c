@@ -30,17 +30,6 @@
 		EXPECT_EQ(0, lease.remaining_ms);			\
 	} while (0)
 
-static int other_lease(struct ll_proc *helper, const char *path, int type,
-		       __u64 start, __u64 len)
-{
-	return ll_do(helper, LL_OP_LEASE, path, start, len, type);
-}
-
-static int other_unlock(struct ll_proc *helper)
-{
-	return ll_do(helper, LL_OP_UNLOCK, "", 0, 0, 0);
-}
-
 LL_TEST(grant_and_unlock)
 {
 	int fd = open(self->path, O_RDWR);
@@ -65,9 +54,10 @@ LL_TEST(infinity)
 	EXPECT_LEASE(fd, 0, 0, F_WRLCK, ll_pg, 0);
 	EXPECT_LEASE(fd, 1ULL << 40, 1, F_WRLCK, ll_pg, 0);
 	EXPECT_NO_LEASE(fd, 0, ll_pg);
-	EXPECT_EQ(-EAGAIN, other_lease(self->helper, self->path, F_RDLCK,
-				       1ULL << 50, 1));
-	EXPECT_EQ(0, other_lease(self->helper, self->path, F_WRLCK, 0, ll_pg));
+	EXPECT_EQ(-EAGAIN, ll_other_lease(self->helper, self->path, F_RDLCK,
+					  1ULL << 50, 1));
+	EXPECT_EQ(0, ll_other_lease(self->helper, self->path, F_WRLCK, 0,
+				    ll_pg));
 }
 
 LL_TEST(unlock_part)
@@ -82,10 +72,10 @@ LL_TEST(unlock_part)
 	EXPECT_EQ(1, ll_proc_locks(fd));
 
 	/* The hole is free for others. */
-	EXPECT_EQ(-EAGAIN, other_lease(self->helper, self->path, F_WRLCK,
-				       ll_pg, 2 * ll_pg));
-	EXPECT_EQ(0, other_lease(self->helper, self->path, F_WRLCK,
-				 2 * ll_pg, ll_pg));
+	EXPECT_EQ(-EAGAIN, ll_other_lease(self->helper, self->path, F_WRLCK,
+					  ll_pg, 2 * ll_pg));
+	EXPECT_EQ(0, ll_other_lease(self->helper, self->path, F_WRLCK,
+				    2 * ll_pg, ll_pg));
 }
 
 LL_TEST(own_open_file_only)
@@ -136,20 +126,20 @@ LL_TEST(conflicts_between_processes)
 	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
 		ASSERT_EQ(0, ll_lease(fd, kinds[i].mine, ll_pg, ll_pg));
 		EXPECT_EQ(kinds[i].result,
-			  other_lease(self->helper, self->path,
-				      kinds[i].others, 0, 0))
+			  ll_other_lease(self->helper, self->path,
+					 kinds[i].others, 0, 0))
 			TH_LOG("kinds %u", i);
-		EXPECT_EQ(0, other_unlock(self->helper));
+		EXPECT_EQ(0, ll_other_unlock(self->helper));
 		EXPECT_EQ(kinds[i].result,
-			  other_lease(self->helper, self->path,
-				      kinds[i].others, 2 * ll_pg - 1, 1))
+			  ll_other_lease(self->helper, self->path,
+					 kinds[i].others, 2 * ll_pg - 1, 1))
 			TH_LOG("kinds %u", i);
-		EXPECT_EQ(0, other_unlock(self->helper));
-		EXPECT_EQ(0, other_lease(self->helper, self->path,
-					 kinds[i].others, 0, ll_pg));
-		EXPECT_EQ(0, other_lease(self->helper, self->path,
-					 kinds[i].others, 2 * ll_pg, 0));
-		EXPECT_EQ(0, other_unlock(self->helper));
+		EXPECT_EQ(0, ll_other_unlock(self->helper));
+		EXPECT_EQ(0, ll_other_lease(self->helper, self->path,
+					    kinds[i].others, 0, ll_pg));
+		EXPECT_EQ(0, ll_other_lease(self->helper, self->path,
+					    kinds[i].others, 2 * ll_pg, 0));
+		EXPECT_EQ(0, ll_other_unlock(self->helper));
 		EXPECT_EQ(0, ll_unlock(fd));
 	}
 }
@@ -159,25 +149,26 @@ LL_TEST(upgrade_and_downgrade)
 	int fd = open(self->path, O_RDWR);
 
 	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
-	ASSERT_EQ(0, other_lease(self->helper, self->path, F_RDLCK, 0, 0));
+	ASSERT_EQ(0, ll_other_lease(self->helper, self->path, F_RDLCK, 0, 0));
 	EXPECT_EQ(-EAGAIN, ll_lease(fd, F_WRLCK, 0, 0));
 	EXPECT_LEASE(fd, 0, 0, F_RDLCK, 0, 0);
 
-	ASSERT_EQ(0, other_unlock(self->helper));
+	ASSERT_EQ(0, ll_other_unlock(self->helper));
 	EXPECT_EQ(0, ll_lease(fd, F_WRLCK, 0, 0));
 	EXPECT_LEASE(fd, 0, 0, F_WRLCK, 0, 0);
-	EXPECT_EQ(-EAGAIN, other_lease(self->helper, self->path, F_RDLCK, 0, 0));
+	EXPECT_EQ(-EAGAIN, ll_other_lease(self->helper, self->path, F_RDLCK, 0,
+					  0));
 
 	EXPECT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
 	EXPECT_LEASE(fd, 0, 0, F_RDLCK, 0, 0);
-	EXPECT_EQ(0, other_lease(self->helper, self->path, F_RDLCK, 0, 0));
+	EXPECT_EQ(0, ll_other_lease(self->helper, self->path, F_RDLCK, 0, 0));
 }
 
 LL_TEST(close_releases)
 {
 	int fd = open(self->path, O_RDWR);
 
-	ASSERT_EQ(0, other_lease(self->helper, self->path, F_WRLCK, 0, 0));
+	ASSERT_EQ(0, ll_other_lease(self->helper, self->path, F_WRLCK, 0, 0));
 	EXPECT_EQ(1, ll_proc_locks(fd));
 	ASSERT_EQ(0, ll_do(self->helper, LL_OP_CLOSE, "", 0, 0, 0));
 	EXPECT_TRUE(ll_gone(fd));
@@ -188,7 +179,7 @@ LL_TEST(exit_releases)
 {
 	int fd = open(self->path, O_RDWR);
 
-	ASSERT_EQ(0, other_lease(self->helper, self->path, F_WRLCK, 0, 0));
+	ASSERT_EQ(0, ll_other_lease(self->helper, self->path, F_WRLCK, 0, 0));
 	EXPECT_EQ(-EAGAIN, ll_lease(fd, F_WRLCK, 0, 0));
 	ll_proc_stop(self->helper);
 	EXPECT_TRUE(ll_gone(fd));
@@ -402,7 +393,7 @@ LL_TEST(two_holders_hear_of_a_break)
 
 	ASSERT_EQ(0, ll_helper_start(&other));
 	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
-	ASSERT_EQ(0, other_lease(&other, self->path, F_RDLCK, 0, 0));
+	ASSERT_EQ(0, ll_other_lease(&other, self->path, F_RDLCK, 0, 0));
 	ASSERT_EQ(0, ll_do(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0));
 	EXPECT_EQ(0, ll_signal(SIGIO, LL_SOON_MS, NULL));
 	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(fd));
@@ -428,7 +419,7 @@ LL_TEST(seize)
 	/* Nothing to seize. */
 	EXPECT_EQ(0, ll_setlayout(fd, F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE));
 
-	ASSERT_EQ(0, other_lease(self->helper, self->path, F_WRLCK, 0, 0));
+	ASSERT_EQ(0, ll_other_lease(self->helper, self->path, F_WRLCK, 0, 0));
 	EXPECT_EQ(0, ll_setlayout(fd, F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE));
 	EXPECT_EQ(LAYOUT_LEASE_REVOKED,
 		  ll_do(self->helper, LL_OP_STATE, "", 0, 0, 0));
@@ -443,7 +434,7 @@ LL_TEST(seize_filesystem)
 
 	EXPECT_EQ(0, ll_setlayout(fd, F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE_FS));
 
-	ASSERT_EQ(0, other_lease(self->helper, self->path, F_RDLCK, 0, 0));
+	ASSERT_EQ(0, ll_other_lease(self->helper, self->path, F_RDLCK, 0, 0));
 	EXPECT_EQ(0, ll_setlayout(fd2, F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE_FS));
 	EXPECT_EQ(LAYOUT_LEASE_GRANTED,
 		  ll_do(self->helper, LL_OP_STATE, "", 0, 0, 0));
