@@ -484,7 +484,6 @@ int __layout_break_begin(struct layout_break *brk, struct inode *inode,
 			 void (*wait)(struct inode *inode))
 {
 	const struct layout_lease_ops *ops = layout_provider_get();
-	u64 begun = layout_lease_now_ms();
 	int error = 0;
 
 	if (!ops)
@@ -503,6 +502,8 @@ int __layout_break_begin(struct layout_break *brk, struct inode *inode,
 				 READ_ONCE(brk->pending));
 
 	if (READ_ONCE(brk->pending)) {
+		u64 begun = layout_lease_now_ms();
+
 		if (flags & LAYOUT_BREAK_NONBLOCK)
 			error = -EWOULDBLOCK;
 		else
