@@ -108,13 +108,11 @@ impl Index {
             }
         }
 
-        while let Some(node) =
-            inner
-                .leases
-                .find(range.start as usize, range.last as usize, |lease| {
-                    lease.state() == State::Granted
-                })
-        {
+        let mut at = inner.first_lease(&range);
+        while let Some(node) = inner.next_lease(&mut at, &range) {
+            if node.state() != State::Granted {
+                continue;
+            }
             let part = inner.split(node, &range);
             let (deadline, quiet) = deadline_for(&part.owner);
             let attached = inner.has_attached(&part.owner, &range_of(&part));
@@ -279,7 +277,10 @@ impl Inner {
         }
         self.breaks.settle(node.start() as u64, node.last() as u64);
         for (range, lease) in self.leases_in(&node.bytes) {
-            if lease.state() == State::Breaking && !self.has_attached(&lease.owner, &range) {
+            if Arc::ptr_eq(&lease.owner, &node.owner)
+                && lease.state() == State::Breaking
+                && !self.has_attached(&lease.owner, &range)
+            {
                 lease.set_state(lease.state().settled());
             }
         }
@@ -301,13 +302,10 @@ impl Inner {
         };
         let common = whole.common(range);
         self.remove_lease(&node);
-        for part in [rest[0], rest[1], Some(common)].iter().flatten() {
+        for part in rest.iter().flatten() {
             self.insert_lease(&mut spares, part, node.piece());
         }
-        let is_part =
-            |lease: &LeaseNode| range_of(lease) == common && Arc::ptr_eq(&lease.owner, &node.owner);
-        self.leases
-            .find(common.start as usize, common.last as usize, is_part)
+        self.insert_lease(&mut spares, &common, node.piece())
             .unwrap_or(node)
     }
 

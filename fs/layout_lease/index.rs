@@ -344,6 +344,26 @@ impl Inner {
             .map(|lease| (range_of(&*lease), lease))
     }
 
+    /// Starts a walk over the leases that overlap a range, see [`Self::next_lease`].
+    pub(crate) fn first_lease(&self, range: &Range) -> Option<Arc<LeaseNode>> {
+        self.leases
+            .find(range.start as usize, range.last as usize, |_| true)
+    }
+
+    /// The next lease of a walk on which leases may be removed, split and added, in one pass: the
+    /// one after it is found first. Parts of a split lease that overlap the range come up again.
+    pub(crate) fn next_lease(
+        &self,
+        at: &mut Option<Arc<LeaseNode>>,
+        range: &Range,
+    ) -> Option<Arc<LeaseNode>> {
+        let node = at.take()?;
+        *at = self
+            .leases
+            .find_next(&node, range.start as usize, range.last as usize);
+        Some(node)
+    }
+
     /// The attachments that breaks of a range meet.
     pub(crate) fn attached_in(&self, range: &Range) -> impl Iterator<Item = ArcBorrow<'_, Node>> {
         self.attached
@@ -456,18 +476,18 @@ impl Inner {
         spares: &mut Spares,
         range: &Range,
         lease: Lease,
-    ) -> bool {
-        let Some(memory) = spares.take() else {
-            return false;
-        };
+    ) -> Option<Arc<LeaseNode>> {
+        let memory = spares.take()?;
         lease.owner.add_lease();
         let node = memory.write(IntervalNode::new(
             range.start as usize,
             range.last as usize,
             lease,
         ));
+        let node: Arc<LeaseNode> = node.into();
         // A new node is in no tree.
-        self.leases.insert(node.into()).is_ok()
+        let _ = self.leases.insert(node.clone());
+        Some(node)
     }
 
     /// Takes a lease out of the index.
@@ -504,12 +524,11 @@ impl Inner {
     ) -> Result {
         let (before, after) = self.count(owner, range, kind);
         owner.charge(after.saturating_sub(before))?;
-        while let Some(node) =
-            self.leases
-                .find(range.start as usize, range.last as usize, |lease| {
-                    Arc::ptr_eq(&lease.owner, owner)
-                })
-        {
+        let mut at = self.first_lease(range);
+        while let Some(node) = self.next_lease(&mut at, range) {
+            if !Arc::ptr_eq(&node.owner, owner) {
+                continue;
+            }
             self.remove_lease(&node);
             for rest in range_of(&node).without(range).iter().flatten() {
                 self.insert_lease(spares, rest, node.piece());
@@ -525,12 +544,12 @@ impl Inner {
 
     /// An open file holds no leases any more.
     fn forget_owner(&mut self, owner: &Arc<Owner>) {
-        while let Some(node) = self
-            .leases
-            .find(0, usize::MAX, |lease| Arc::ptr_eq(&lease.owner, owner))
-        {
-            self.remove_lease(&node);
-            owner.uncharge(1);
+        let mut at = self.first_lease(&Range::ALL);
+        while let Some(node) = self.next_lease(&mut at, &Range::ALL) {
+            if Arc::ptr_eq(&node.owner, owner) {
+                self.remove_lease(&node);
+                owner.uncharge(1);
+            }
         }
         self.owners.remove(&owner.anchor.file_id());
         owner.unlink();

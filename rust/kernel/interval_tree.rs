@@ -229,6 +229,33 @@ impl<T> IntervalTree<T> {
             .find(|node| wanted(node))
             .map(Arc::from)
     }
+
+    /// The node that follows `node` among those that overlap `[start, last]`, in `O(log n)`; or
+    /// [`None`] if `node` is not in this tree.
+    ///
+    /// For a walk that changes the tree on its way: find the next node first, then remove the one
+    /// at hand.
+    pub fn find_next(
+        &self,
+        node: &Arc<IntervalNode<T>>,
+        start: usize,
+        last: usize,
+    ) -> Option<Arc<IntervalNode<T>>> {
+        if node.tree.load(Relaxed) != self.id {
+            return None;
+        }
+        // SAFETY: By the type invariant of the node it is in this tree, which `&self` keeps as it
+        // is; the search only reads.
+        let next = unsafe { bindings::interval_tree_iter_next(node.links.get(), start, last) };
+        // INVARIANT: What the C function returns is in the same tree.
+        let mut rest = Overlapping {
+            next: NonNull::new(next),
+            start,
+            last,
+            _tree: PhantomData::<&Self>,
+        };
+        rest.next().map(Arc::from)
+    }
 }
 
 impl<T> Default for IntervalTree<T> {
@@ -330,6 +357,27 @@ mod tests {
         drop(tree);
         // The only reference left is ours.
         assert!(Arc::into_unique_or_drop(node).is_some());
+        Ok(())
+    }
+
+    #[test]
+    fn walk_that_removes() -> Result {
+        let mut tree = IntervalTree::new();
+        for start in 0..10 {
+            let node = Arc::new(IntervalNode::new(start, start + 1, start), GFP_KERNEL)?;
+            assert!(tree.insert(node).is_ok());
+        }
+        let mut next = tree.find(2, 6, |_| true);
+        let mut met = 0;
+        while let Some(node) = next {
+            next = tree.find_next(&node, 2, 6);
+            assert!(tree.remove(&node));
+            assert!(tree.find_next(&node, 2, 6).is_none());
+            met += 1;
+        }
+        // From [1, 2] to [6, 7].
+        assert_eq!(met, 6);
+        assert_eq!(tree.overlapping(0, 100).count(), 4);
         Ok(())
     }
 
