@@ -11,6 +11,10 @@
 struct file;
 struct ib_umem;
 struct mr_lease;
+struct workqueue_struct;
+
+/* As in ib_verbs.h */
+extern struct workqueue_struct *ib_wq;
 
 /**
  * struct ib_umem_revoke_ops - how a driver takes a memory region from a device
@@ -40,6 +44,7 @@ void mr_lease_arm_locked(struct mr_lease *lease,
 void mr_lease_disarm(struct mr_lease *lease);
 bool mr_lease_take_pages(struct mr_lease *lease);
 const char *mr_lease_state(struct mr_lease *lease);
+void mr_lease_abandon(struct mr_lease *lease);
 void mr_lease_free(struct mr_lease *lease);
 
 /* In umem_lease.c, called by mr_lease.rs */

@@ -3,7 +3,8 @@
 //! Memory regions on DAX files: a consumer of layout leases.
 //!
 //! One [`MrLease`] belongs to one `ib_umem` that has pages of DAX files, and is attached to the
-//! leases that cover them. A break of any of these revokes the whole memory region, once.
+//! leases that cover them. A break of any of these revokes the whole memory region, once; from the
+//! others it detaches then by itself, since nothing is pinned there any more.
 //!
 //! `ib_umem` is an opaque pointer here. How pages are pinned is in `umem_lease.c`.
 
@@ -29,10 +30,20 @@ use kernel::{
     sync::{
         atomic::{
             Atomic,
+            AtomicFlag,
             Relaxed, //
         },
         lock::Guard,
+        Arc,
+        ArcBorrow,
         Mutex, //
+    },
+    workqueue::{
+        impl_has_work,
+        new_work,
+        Queue,
+        Work,
+        WorkItem, //
     },
 };
 
@@ -101,7 +112,11 @@ unsafe impl Send for Inner {}
 /// Ties the pages of a umem to the leases that cover them.
 ///
 /// Lock order: driver locks around `ib_umem_lease_lock()`, `inner`, what the driver takes in its
-/// operations. No call into layout leases is made with `inner` held.
+/// operations. No call into layout leases is made with `inner` held; `attachments` is outside of
+/// all locks of layout leases, and no [`Consumer`] function takes it.
+///
+/// The umem owns it, and [`Self::detacher`] while that is queued. `umem` is valid as long as
+/// anything is attached or pinned.
 #[pin_data]
 struct MrLease {
     umem: *mut bindings::ib_umem,
@@ -110,12 +125,16 @@ struct MrLease {
     /// [`State::name`], for readers who must not wait for a device: `inner` is held while the
     /// driver is called.
     name: Atomic<*const c_char>,
-    /// Written by the registering thread, before anybody else uses the umem.
     #[pin]
     attachments: Mutex<KVec<Attachment<MrLease>>>,
+    /// There is more than one attachment.
+    several: AtomicFlag,
+    /// Detaches once the pages are unpinned.
+    #[pin]
+    detacher: Work<MrLease>,
 }
 
-// SAFETY: `umem` is valid as long as the `MrLease`, and is only used with `inner` held.
+// SAFETY: `umem` is only used with `inner` held.
 unsafe impl Send for MrLease {}
 // SAFETY: As above.
 unsafe impl Sync for MrLease {}
@@ -144,6 +163,33 @@ impl MrLease {
     fn set_state(&self, inner: &mut Inner, state: State) {
         self.name.store(state.name().as_char_ptr(), Relaxed);
         inner.state = state;
+    }
+
+    /// Unpins what no device accesses any more, unless that was done.
+    fn unpin_locked(&self, inner: &mut Inner) {
+        if inner.pages == Pages::Pinned {
+            // SAFETY: The umem is valid, nobody accesses the pages, and nobody else unpins them.
+            unsafe { bindings::umem_lease_unpin(self.umem, inner.mapped) };
+            inner.pages = Pages::Unpinned;
+        }
+    }
+
+    /// Waits for calls that are under way, after which there are none. Not from within one.
+    fn detach(&self) {
+        let mut attachments = self.attachments.lock();
+        drop(mem::take(&mut *attachments));
+    }
+}
+
+impl_has_work! {
+    impl HasWork<Self> for MrLease { self.detacher }
+}
+
+impl WorkItem for MrLease {
+    type Pointer = Arc<MrLease>;
+
+    fn run(this: Arc<MrLease>) {
+        this.detach();
     }
 }
 
@@ -176,10 +222,14 @@ impl Consumer for MrLease {
             // `ib_umem_release()` is about to.
             return false;
         }
-        if inner.pages == Pages::Pinned {
-            // SAFETY: The umem is valid, nobody accesses the pages, and nobody else unpins them.
-            unsafe { bindings::umem_lease_unpin(self.umem, inner.mapped) };
-            inner.pages = Pages::Unpinned;
+        self.unpin_locked(&mut inner);
+        if self.several.load(Relaxed) {
+            // SAFETY: `ib_core` makes its queue before, and destroys it after all devices.
+            let queue = unsafe { Queue::from_raw(bindings::ib_wq) };
+            // SAFETY: The umem owns an `Arc` of it, until nothing is attached any more.
+            let this = unsafe { ArcBorrow::from_raw(self) };
+            // It may be queued already.
+            let _ = queue.enqueue(Arc::from(this));
         }
         inner.pages == Pages::Unpinned
     }
@@ -192,7 +242,7 @@ impl Consumer for MrLease {
 /// `umem` stays valid until `mr_lease_free()`.
 #[export]
 pub unsafe extern "C" fn mr_lease_alloc(umem: *mut bindings::ib_umem) -> *mut bindings::mr_lease {
-    let lease = KBox::pin_init(
+    let lease = Arc::pin_init(
         pin_init!(MrLease {
             umem,
             inner <- new_mutex!(
@@ -205,12 +255,13 @@ pub unsafe extern "C" fn mr_lease_alloc(umem: *mut bindings::ib_umem) -> *mut bi
             ),
             name: Atomic::new(State::Private.name().as_char_ptr()),
             attachments <- new_mutex!(KVec::new(), "MrLease::attachments"),
+            several: AtomicFlag::new(false),
+            detacher <- new_work!("MrLease::detacher"),
         }),
         GFP_KERNEL_ACCOUNT,
     );
     match lease {
-        // SAFETY: It stays pinned until `mr_lease_free()`.
-        Ok(lease) => KBox::into_raw(unsafe { Pin::into_inner_unchecked(lease) }).cast(),
+        Ok(lease) => Arc::into_raw(lease).cast_mut().cast(),
         Err(_) => ptr::null_mut(),
     }
 }
@@ -247,6 +298,7 @@ pub unsafe extern "C" fn mr_lease_attach(
         // SAFETY: `mr_lease_free()` drops the attachments before the lease.
         let attachment = unsafe { Attachment::new(file, start, last, lease) }?;
         attachments.push(attachment, GFP_KERNEL_ACCOUNT)?;
+        lease.several.store(attachments.len() > 1, Relaxed);
         Ok(0)
     })
 }
@@ -375,10 +427,25 @@ pub unsafe extern "C" fn mr_lease_state(lease: *mut bindings::mr_lease) -> *cons
 /// `lease` came from [`mr_lease_alloc`], its pages are unpinned, and this is its last use.
 #[export]
 pub unsafe extern "C" fn mr_lease_free(lease: *mut bindings::mr_lease) {
+    // SAFETY: By the caller; it came from `Arc::into_raw`.
+    let lease = unsafe { Arc::from_raw(lease.cast::<MrLease>()) };
+    // No call is made into it after this, but what detaches may still be queued.
+    lease.detach();
+}
+
+/// Takes the pages back without the driver, which has leaked the umem: the device is gone.
+///
+/// # Safety
+///
+/// `lease` came from [`mr_lease_alloc`] and is not freed meanwhile, and the device accesses no
+/// memory any more.
+#[export]
+pub unsafe extern "C" fn mr_lease_abandon(lease: *mut bindings::mr_lease) {
     // SAFETY: By the caller.
-    let lease = unsafe { KBox::from_raw(lease.cast::<MrLease>()) };
-    let attachments = mem::take(&mut *lease.attachments.lock());
-    // No call is made into `lease` after this.
-    drop(attachments);
-    drop(lease);
+    let lease = unsafe { borrow(lease) };
+    let mut inner = lease.inner.lock();
+    lease.set_state(&mut inner, State::Revoked);
+    lease.unpin_locked(&mut inner);
+    drop(inner);
+    lease.detach();
 }

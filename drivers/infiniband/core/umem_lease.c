@@ -11,20 +11,41 @@
 #include <linux/dax.h>
 #include <linux/layout_lease.h>
 #include <linux/libnvdimm.h>
+#include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
 #include <net/netlink.h>
 #include <rdma/ib_umem.h>
+#include <rdma/ib_verbs.h>
 #include <rdma/restrack.h>
 #include <uapi/rdma/rdma_netlink.h>
 
 #include "umem_lease.h"
 
+/* All umems with a lease, for umem_lease_device_gone(). */
+static LIST_HEAD(leased_umems);
+static DEFINE_SPINLOCK(leased_umems_lock);
+
 static bool vma_is_leasable(struct vm_area_struct *vma)
 {
 	return vma_is_fsdax(vma) && (vma->vm_flags & VM_MAYSHARE);
+}
+
+/* The umem gets a lease, which is attached to nothing yet. */
+static int add_lease(struct ib_umem *umem)
+{
+	struct mr_lease *lease = mr_lease_alloc(umem);
+
+	if (!lease)
+		return -ENOMEM;
+	umem->lease = lease;
+	spin_lock(&leased_umems_lock);
+	list_add(&umem->leased, &leased_umems);
+	spin_unlock(&leased_umems_lock);
+	return 0;
 }
 
 /**
@@ -65,11 +86,10 @@ int umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces)
 		piece.pgoff = linear_page_index(vma, piece.start);
 		pos = ((u64)piece.pgoff << PAGE_SHIFT) + offset_in_page(first);
 
-		ret = -ENOMEM;
-		if (!umem->lease)
-			umem->lease = mr_lease_alloc(umem);
-		if (!umem->lease)
+		ret = umem->lease ? 0 : add_lease(umem);
+		if (ret)
 			break;
+		ret = -ENOMEM;
 		grown = krealloc_array(pieces->piece, pieces->nr + 1,
 				       sizeof(piece), GFP_KERNEL_ACCOUNT);
 		if (!grown)
@@ -243,8 +263,45 @@ bool umem_lease_take_pages(struct ib_umem *umem)
  */
 void umem_lease_free(struct ib_umem *umem)
 {
-	if (umem->lease)
-		mr_lease_free(umem->lease);
+	if (!umem->lease)
+		return;
+	spin_lock(&leased_umems_lock);
+	list_del_init(&umem->leased);
+	spin_unlock(&leased_umems_lock);
+	mr_lease_free(umem->lease);
+}
+
+static struct ib_umem *next_leaked(struct ib_device *device)
+{
+	struct ib_umem *umem;
+
+	guard(spinlock)(&leased_umems_lock);
+	list_for_each_entry(umem, &leased_umems, leased) {
+		if (umem->ibdev == device) {
+			list_del_init(&umem->leased);
+			return umem;
+		}
+	}
+	return NULL;
+}
+
+/**
+ * umem_lease_device_gone - take back what the driver of a device has leaked
+ * @device: a device that accesses no memory any more
+ *
+ * A memory region that a driver cannot deregister when its device is removed is
+ * leaked. Its pages are not: a layout change would wait for them for ever, and
+ * call a driver that may be gone. May sleep.
+ */
+void umem_lease_device_gone(struct ib_device *device)
+{
+	struct ib_umem *umem;
+
+	while ((umem = next_leaked(device))) {
+		ibdev_warn(device,
+			   "leased memory of a leaked memory region is taken back\n");
+		mr_lease_abandon(umem->lease);
+	}
 }
 
 /**

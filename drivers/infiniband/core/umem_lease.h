@@ -45,6 +45,7 @@ void umem_lease_pinned(struct umem_pieces *pieces);
 void umem_lease_mapped_locked(struct ib_umem *umem);
 bool umem_lease_take_pages(struct ib_umem *umem);
 void umem_lease_free(struct ib_umem *umem);
+void umem_lease_device_gone(struct ib_device *device);
 
 #else
 
@@ -75,6 +76,10 @@ static inline bool umem_lease_take_pages(struct ib_umem *umem)
 }
 
 static inline void umem_lease_free(struct ib_umem *umem)
+{
+}
+
+static inline void umem_lease_device_gone(struct ib_device *device)
 {
 }
 

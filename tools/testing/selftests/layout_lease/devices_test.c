@@ -399,14 +399,14 @@ static void break_one(struct __test_metadata *_metadata,
 					    mr->rkey));
 	EXPECT_TRUE(ll_file_is(path[!broken], 0, ll_pg, 0x77));
 
-	/* It is attached to the other one until it is deregistered or taken. */
-	EXPECT_EQ(-EBUSY, ll_unlock(self->fd[!broken]));
-	EXPECT_EQ(0, ll_revoke(self->fd[!broken]));
+	/* It does not hold the other one up, registered as it still is. */
 	ll_set_grace(LL_GRACE);
 	EXPECT_EQ(0, ll_do(&self->env.helper, LL_OP_TRUNCATE, path[!broken], 0,
 			   0, 0));
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(self->fd[!broken]));
 	EXPECT_EQ(0, ibv_dereg_mr(mr));
-	EXPECT_EQ(0, ll_unlock(self->fd[broken]));
+	for (i = 0; i < 2; i++)
+		EXPECT_EQ(0, ll_unlock(self->fd[i]));
 }
 
 MIXED_TEST(first_file_broken)
@@ -417,6 +417,35 @@ MIXED_TEST(first_file_broken)
 MIXED_TEST(second_file_broken)
 {
 	break_one(_metadata, self, 1);
+}
+
+/* Its holder can let go of the lease on the other file, too, and lease anew. */
+MIXED_TEST(other_file_unlocked)
+{
+	long end = ll_now_ms() + LL_SOON_MS;
+	struct ibv_mr *mr[2];
+	int i, ret;
+
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, ll_lease(self->fd[i], F_RDLCK, 0, 0));
+	mr[0] = ll_reg(self->r, self->area, PIECES * ll_pg, LL_ACCESS);
+	ASSERT_NE(NULL, mr[0]) TH_LOG("%s", strerror(errno));
+
+	ll_set_grace(0);
+	EXPECT_EQ(0, ll_do(&self->env.helper, LL_OP_TRUNCATE, self->env.path, 0,
+			   0, 0));
+	/* It is detached by a worker. */
+	while ((ret = ll_unlock(self->fd[1])) == -EBUSY && ll_now_ms() < end)
+		ll_sleep_ms(10);
+	EXPECT_EQ(0, ret);
+
+	ASSERT_EQ(0, ll_lease(self->fd[1], F_RDLCK, 0, 0));
+	mr[1] = ll_reg(self->r, self->area + 2 * ll_pg, ll_pg, LL_ACCESS);
+	ASSERT_NE(NULL, mr[1]) TH_LOG("%s", strerror(errno));
+	EXPECT_TRUE(ll_mr_works(self->r, mr[1]));
+	EXPECT_EQ(0, ibv_dereg_mr(mr[0]));
+	EXPECT_TRUE(ll_mr_works(self->r, mr[1]));
+	EXPECT_EQ(0, ibv_dereg_mr(mr[1]));
 }
 
 TEST_HARNESS_MAIN
