@@ -87,7 +87,7 @@ ln -s busybox "$initrd/bin/sh"
 (cd "$initrd" && find . | cpio --quiet -o -H newc -R 0:0 >"$run/initrd.cpio")
 rm -r "$initrd"
 
-append="console=ttyS0 rdinit=/init panic=-1 oops=panic mitigations=off"
+append="console=ttyS0 rdinit=/init panic=-1 oops=panic panic_on_warn=1 mitigations=off"
 append+=" kunit.enable=$kunit kunit.autorun=$kunit"
 append+=" tsc=nowatchdog watchdog_thresh=60 dummy.numdummies=2 sysctl.kernel.hung_task_panic=1 ${GUEST_APPEND:-}"
 
