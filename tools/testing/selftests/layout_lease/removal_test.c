@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What goes away under leased memory regions: the pmem device, a page with an
- * uncorrectable error, the RDMA device, its driver. Nobody waits for a grace
- * period, nothing hangs, and what the holder does afterwards is harmless.
+ * uncorrectable error, the filesystem, the RDMA device, its driver. Nobody waits
+ * for a grace period, nothing hangs, and what the holder does afterwards is
+ * harmless.
  *
  * Uses the whole of DAX2, and makes a new filesystem there.
  */
@@ -57,7 +58,8 @@ FIXTURE_TEARDOWN(removal)
 }
 
 /* The device goes while its memory is registered; afterwards comes back. */
-TEST_F_TIMEOUT(removal, pmem_device, 240)
+static void remove_device(struct __test_metadata *_metadata,
+			  FIXTURE_DATA(removal) *self)
 {
 	struct held *h = &self->held;
 	char cmd[256];
@@ -76,13 +78,69 @@ TEST_F_TIMEOUT(removal, pmem_device, 240)
 	EXPECT_EQ(-EOPNOTSUPP, ll_lease(h->fd, F_RDLCK, 0, 0));
 	EXPECT_EQ(0, ibv_dereg_mr(h->mr));
 	EXPECT_EQ(0, close(h->fd));
-	EXPECT_EQ(0, ll_umount(self->dir));
+}
 
+static void restore_device(struct __test_metadata *_metadata,
+			   FIXTURE_DATA(removal) *self)
+{
+	EXPECT_EQ(0, ll_umount(self->dir));
 	ASSERT_EQ(0, ll_sh("echo %s >/sys/bus/nd/drivers/nd_pmem/bind",
 			self->name));
 	ASSERT_EQ(0, ll_sh("for i in $(seq 100); do "
 			"test -b /dev/%s && exit; sleep 0.1; done; false",
 			self->dev));
+	ASSERT_EQ(0, ll_new_filesystem(self->dev, self->dir));
+}
+
+TEST_F_TIMEOUT(removal, pmem_device, 240)
+{
+	remove_device(_metadata, self);
+	restore_device(_metadata, self);
+}
+
+/* Somebody waits for the holder. */
+static void begin_break(struct __test_metadata *_metadata,
+			FIXTURE_DATA(removal) *self)
+{
+	struct ll_result res;
+
+	ll_send(&self->env.helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
+	ASSERT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, NULL));
+	ASSERT_EQ(-ETIME, ll_done(&self->env.helper, 300, &res));
+}
+
+/* The break ends with the device. */
+TEST_F_TIMEOUT(removal, pmem_device_during_break, 240)
+{
+	struct ll_result res;
+
+	begin_break(_metadata, self);
+	remove_device(_metadata, self);
+	/* Whether the truncation comes to its end is the filesystem's. */
+	EXPECT_EQ(0, ll_done(&self->env.helper, LL_SOON_MS, &res));
+	restore_device(_metadata, self);
+}
+
+/* A filesystem that is shut down does not forget who has pinned its pages. */
+TEST_F_TIMEOUT(removal, shutdown_during_break, 240)
+{
+	struct held *h = &self->held;
+	struct ll_result res;
+	char cmd[256];
+
+	begin_break(_metadata, self);
+	snprintf(cmd, sizeof(cmd), "xfs_io -x -c shutdown %s", self->dir);
+	ASSERT_EQ(0, ll_sh_soon(cmd));
+	EXPECT_EQ(-ETIME, ll_done(&self->env.helper, 300, &res));
+	EXPECT_EQ(LAYOUT_LEASE_BREAKING, ll_state(h->fd));
+
+	EXPECT_EQ(0, ibv_dereg_mr(h->mr));
+	ASSERT_EQ(0, ll_done(&self->env.helper, LL_SOON_MS, &res));
+	EXPECT_NE(0, res.ret);
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(h->fd));
+	EXPECT_EQ(0, munmap(h->map, LEN));
+	EXPECT_EQ(0, close(h->fd));
+	ASSERT_EQ(0, ll_umount(self->dir));
 	ASSERT_EQ(0, ll_new_filesystem(self->dev, self->dir));
 }
 
