@@ -27,7 +27,7 @@
 #define SIW_ACCESS	(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | \
 			 IBV_ACCESS_REMOTE_READ)
 
-/* RFC 5040, 5041 and 5044, without markers and CRC */
+/* RFC 5040, 5041 and 5044, without markers */
 #define IW_TAGGED	0x8000
 #define IW_LAST		0x4000
 #define IW_VERSIONS	0x0140
@@ -38,6 +38,9 @@
 #define IW_TERMINATE	7
 
 #define IW_TRAILER	4	/* the CRC; none of our messages needs padding */
+
+#define MPA_REVISION	1
+#define MPA_CRC		0x4000
 
 #ifndef __packed
 #define __packed	__attribute__((packed))
@@ -82,6 +85,8 @@ struct siw {
 	struct ibv_pd *pd;
 	struct ibv_cq *cq;
 	int peer;
+	bool crc;		/* they have agreed on checksums */
+	__u32 sent;		/* that of the message being sent, so far */
 	const char *dev;
 	char netdev[64];
 };
@@ -116,11 +121,26 @@ static int send_all(int sock, const void *buf, size_t len)
 	return n == (ssize_t)len ? 0 : -EPIPE;
 }
 
+/* CRC-32C of some more bytes, without the final inversion; starts with ~0. */
+static __u32 crc32c(__u32 crc, const void *buf, size_t len)
+{
+	const unsigned char *p = buf;
+	int bit;
+
+	while (len--)
+		for (crc ^= *p++, bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78 : 0);
+	return crc;
+}
+
 /* As rdma_connect() would, on a bare socket with a small receive buffer. */
 static int peer_connect(struct siw *s, struct sockaddr_in *addr)
 {
 	struct timeval soon = { .tv_sec = LL_SOON_MS / 1000 };
-	struct mpa mpa = { .key = "MPA ID Req Frame", .bits = htons(1) };
+	struct mpa mpa = {
+		.key = "MPA ID Req Frame",
+		.bits = htons(MPA_REVISION | (s->crc ? MPA_CRC : 0)),
+	};
 	int small = 4096;
 
 	s->peer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -132,7 +152,7 @@ static int peer_connect(struct siw *s, struct sockaddr_in *addr)
 	return send_all(s->peer, &mpa, sizeof(mpa));
 }
 
-static const char *siw_open(struct siw *s)
+static const char *siw_open(struct siw *s, bool crc)
 {
 	struct rdma_conn_param param = {
 		.responder_resources = 4, .initiator_depth = 4,
@@ -145,6 +165,7 @@ static const char *siw_open(struct siw *s)
 	struct mpa mpa;
 
 	memset(s, 0, sizeof(*s));
+	s->crc = crc;
 	s->dev = getenv("SIW_DEV") ?: "siw0";
 	if (ll_sh_line(s->netdev, sizeof(s->netdev),
 		       "rdma link show %s/1 | sed 's/.*netdev //; s/ .*//'",
@@ -176,12 +197,39 @@ static const char *siw_open(struct siw *s)
 	    cm_event(s, RDMA_CM_EVENT_ESTABLISHED) ||
 	    read_all(s->peer, &mpa, sizeof(mpa)) ||
 	    memcmp(mpa.key, "MPA ID Rep Frame", sizeof(mpa.key)) ||
-	    mpa.bits != htons(1) || mpa.pd_len)
+	    mpa.bits != htons(MPA_REVISION | (crc ? MPA_CRC : 0)) || mpa.pd_len)
 		return "the peer was not accepted";
 	return NULL;
 }
 
 /* What the peer sends. */
+
+/* The beginning of a message. */
+static int peer_begin(struct siw *s, const void *hdr, size_t len)
+{
+	s->sent = crc32c(~0, hdr, len);
+	return send_all(s->peer, hdr, len);
+}
+
+/* Some more bytes of it, and behind the last ones the trailer. */
+static int peer_bytes(struct siw *s, size_t len, unsigned char byte, bool last)
+{
+	char *buf = calloc(1, len + IW_TRAILER);
+	__le32 crc;
+	int ret = -ENOMEM;
+
+	if (buf) {
+		memset(buf, byte, len);
+		if (s->crc) {
+			s->sent = crc32c(s->sent, buf, len);
+			crc = htole32(~s->sent);
+			memcpy(buf + len, &crc, sizeof(crc));
+		}
+		ret = send_all(s->peer, buf, len + (last ? IW_TRAILER : 0));
+	}
+	free(buf);
+	return ret;
+}
 
 static struct iw_ctrl iw_ctrl(int flags, int op, size_t hdr, size_t payload)
 {
@@ -201,7 +249,7 @@ static int peer_tagged(struct siw *s, int op, __u32 stag, __u64 to, size_t len)
 		.to = htobe64(to),
 	};
 
-	return send_all(s->peer, &hdr, sizeof(hdr));
+	return peer_begin(s, &hdr, sizeof(hdr));
 }
 
 static int peer_send_hdr(struct siw *s, size_t len)
@@ -211,44 +259,24 @@ static int peer_send_hdr(struct siw *s, size_t len)
 		.msn = htonl(1),
 	};
 
-	return send_all(s->peer, &hdr, sizeof(hdr));
+	return peer_begin(s, &hdr, sizeof(hdr));
 }
 
 static int peer_read_req(struct siw *s, __u32 stag, const void *addr,
 			 size_t len)
 {
-	struct {
-		struct iw_read_req hdr;
-		__be32 crc;
-	} __packed req = {
-		.hdr = {
-			.u = {
-				.ctrl = iw_ctrl(0, IW_READ_REQ,
-						sizeof(req.hdr), 0),
-				.qn = htonl(1),
-				.msn = htonl(1),
-			},
-			.size = htonl(len),
-			.source_stag = htonl(stag),
-			.source_to = htobe64((uintptr_t)addr),
+	struct iw_read_req req = {
+		.u = {
+			.ctrl = iw_ctrl(0, IW_READ_REQ, sizeof(req), 0),
+			.qn = htonl(1),
+			.msn = htonl(1),
 		},
+		.size = htonl(len),
+		.source_stag = htonl(stag),
+		.source_to = htobe64((uintptr_t)addr),
 	};
 
-	return send_all(s->peer, &req, sizeof(req));
-}
-
-/* Some bytes of a message, the last ones with the trailer behind them. */
-static int peer_bytes(struct siw *s, size_t len, unsigned char byte, bool last)
-{
-	char *buf = calloc(1, len + IW_TRAILER);
-	int ret = -ENOMEM;
-
-	if (buf) {
-		memset(buf, byte, len);
-		ret = send_all(s->peer, buf, len + (last ? IW_TRAILER : 0));
-	}
-	free(buf);
-	return ret;
+	return peer_begin(s, &req, sizeof(req)) ?: peer_bytes(s, 0, 0, true);
 }
 
 /* What the peer receives. */
@@ -264,29 +292,40 @@ static bool peer_has_data(struct siw *s)
 
 /*
  * Opcode of the next message, and len bytes of its payload at buf if there are
- * as many, or -EPIPE.
+ * as many, or -EPIPE: there is none, or its checksum is wrong.
  */
 static int peer_receive(struct siw *s, void *buf, size_t len, __u64 *to)
 {
 	struct iw_tagged hdr;
 	char skipped[4096];
+	__u32 sum = ~0;
 	size_t rest, n;
+	__le32 crc;
 
 	if (read_all(s->peer, &hdr, sizeof(hdr)))
 		return -EPIPE;
+	if (s->crc)
+		sum = crc32c(sum, &hdr, sizeof(hdr));
 	rest = ntohs(hdr.ctrl.mpa_len) + 2 - sizeof(hdr);
 	if (to)
 		*to = be64toh(hdr.to);
 	if (buf && rest >= len) {
 		if (read_all(s->peer, buf, len))
 			return -EPIPE;
+		if (s->crc)
+			sum = crc32c(sum, buf, len);
 		rest -= len;
 	}
-	for (rest += IW_TRAILER; rest; rest -= n) {
+	for (; rest; rest -= n) {
 		n = rest < sizeof(skipped) ? rest : sizeof(skipped);
 		if (read_all(s->peer, skipped, n))
 			return -EPIPE;
+		if (s->crc)
+			sum = crc32c(sum, skipped, n);
 	}
+	if (read_all(s->peer, &crc, sizeof(crc)) ||
+	    (s->crc && crc != htole32(~sum)))
+		return -EPIPE;
 	return ntohs(hdr.ctrl.ctrl) & 0xf;
 }
 
@@ -368,17 +407,15 @@ FIXTURE(siw) {
 	struct ibv_sge sge;	/* all of it */
 };
 
-FIXTURE_SETUP(siw)
+static const char *setup(FIXTURE_DATA(siw) *self, bool crc)
 {
 	const char *why = ll_env_init(&self->env, false);
 
 	if (why)
-		SKIP(return, "%s", why);
-	why = siw_open(&self->s);
-	if (why) {
-		ll_env_exit(&self->env);
-		SKIP(return, "%s", why);
-	}
+		return why;
+	why = siw_open(&self->s, crc);
+	if (why)
+		goto exit;
 	self->fd = open(self->env.path, O_RDWR);
 	ll_fill(self->fd, PAGES, 0);
 	self->map = ll_map(self->fd, 0, LEN, PROT_READ | PROT_WRITE);
@@ -386,11 +423,23 @@ FIXTURE_SETUP(siw)
 		self->mr = ibv_reg_mr(self->s.pd, self->map, LEN, SIW_ACCESS);
 	/* A setup that fails has no teardown. */
 	if (!self->mr)
-		ll_env_exit(&self->env);
-	ASSERT_NE(NULL, self->mr);
+		goto exit;
 	self->sge.addr = (uintptr_t)self->map;
 	self->sge.length = LEN;
 	self->sge.lkey = self->mr->lkey;
+	return NULL;
+exit:
+	ll_env_exit(&self->env);
+	return why;
+}
+
+FIXTURE_SETUP(siw)
+{
+	const char *why = setup(self, false);
+
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_NE(NULL, self->mr);
 }
 
 FIXTURE_TEARDOWN(siw)
@@ -399,6 +448,27 @@ FIXTURE_TEARDOWN(siw)
 }
 
 #define SIW_TEST(name)	TEST_F_TIMEOUT(siw, name, 240)
+
+/* The same with checksums. */
+FIXTURE(crc) {
+	FIXTURE_DATA(siw) siw;
+};
+
+FIXTURE_SETUP(crc)
+{
+	const char *why = setup(&self->siw, true);
+
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_NE(NULL, self->siw.mr);
+}
+
+FIXTURE_TEARDOWN(crc)
+{
+	ll_env_exit(&self->siw.env);
+}
+
+#define CRC_TEST(name)	TEST_F_TIMEOUT(crc, name, 240)
 
 /* Nobody waits for the peer; and the file may be truncated. */
 #define ASSERT_TAKEN_BACK()						\
@@ -479,12 +549,42 @@ SIW_TEST(silent_reader_dereg)
 		EXPECT_EQ(0, ibv_dereg_mr(self->mr));			\
 	} while (0)
 
-SIW_TEST(half_a_write)
+static void half_a_write(struct __test_metadata *_metadata,
+			 FIXTURE_DATA(siw) *self)
 {
 	ASSERT_EQ(0, peer_tagged(&self->s, IW_WRITE, self->mr->rkey,
 				 (uintptr_t)self->map, 2 * HALF));
 	ASSERT_HALF_ARRIVES();
 	EXPECT_HALF_REFUSED();
+}
+
+SIW_TEST(half_a_write)
+{
+	half_a_write(_metadata, self);
+}
+
+CRC_TEST(half_a_write)
+{
+	half_a_write(_metadata, &self->siw);
+}
+
+/* There are checksums: a message with a wrong one is refused. */
+CRC_TEST(wrong)
+{
+	FIXTURE_DATA(siw) *siw = &self->siw;
+	struct siw *s = &siw->s;
+
+	ASSERT_EQ(0, peer_tagged(s, IW_WRITE, siw->mr->rkey,
+				 (uintptr_t)siw->map, HALF));
+	ASSERT_EQ(0, peer_bytes(s, HALF, 0xa1, true));
+	ASSERT_TRUE(soon_file_is(siw->env.path, HALF, 0xa1));
+
+	ASSERT_EQ(0, peer_tagged(s, IW_WRITE, siw->mr->rkey,
+				 (uintptr_t)siw->map, HALF));
+	s->sent++;
+	ASSERT_EQ(0, peer_bytes(s, HALF, 0xa2, true));
+	EXPECT_TRUE(peer_is_cut_off(s));
+	EXPECT_EQ(0, ibv_dereg_mr(siw->mr));
 }
 
 SIW_TEST(half_a_send)
@@ -603,8 +703,35 @@ SIW_TEST(short_write)
 	EXPECT_EQ(0, ibv_dereg_mr(self->mr));
 }
 
+CRC_TEST(short_read)
+{
+	EXPECT_TRUE(short_read_is_right(&self->siw.s, self->siw.map,
+					self->siw.mr->rkey));
+	EXPECT_EQ(0, ibv_dereg_mr(self->siw.mr));
+}
+
+/* In several messages, the last of them after the region was revoked. */
+CRC_TEST(read)
+{
+	FIXTURE_DATA(siw) *siw = &self->siw;
+	size_t got = 0;
+	char byte;
+	__u64 to;
+
+	ASSERT_EQ(0, peer_read_req(&siw->s, siw->mr->rkey, siw->map, LEN));
+	while (got < 64 * ll_pg) {
+		ASSERT_EQ(IW_READ_RESP, peer_receive(&siw->s, &byte, 1, &to));
+		EXPECT_EQ((char)(to / ll_pg), byte);
+		got = to;
+	}
+	ASSERT_EQ(0, ll_revoke(siw->fd));
+	EXPECT_TRUE(peer_has_only_the_file(&siw->s, IW_READ_RESP));
+	EXPECT_EQ(0, ibv_dereg_mr(siw->mr));
+}
+
 /* Two SGEs, of leased and of other memory, and none. */
-SIW_TEST(mixed_source)
+static void mixed_source(struct __test_metadata *_metadata,
+			 FIXTURE_DATA(siw) *self)
 {
 	char *other = anonymous(ll_pg);
 	struct ibv_sge sge[2];
@@ -635,6 +762,16 @@ SIW_TEST(mixed_source)
 	EXPECT_EQ(0x55, buf[99]);
 	EXPECT_EQ(0, ibv_dereg_mr(mr));
 	EXPECT_EQ(0, ibv_dereg_mr(self->mr));
+}
+
+SIW_TEST(mixed_source)
+{
+	mixed_source(_metadata, self);
+}
+
+CRC_TEST(mixed_source)
+{
+	mixed_source(_metadata, &self->siw);
 }
 
 /*
