@@ -365,6 +365,7 @@ MODULE_TEST(long_deadline)
 	ASSERT_NE(NULL, mr);
 	ll_send(&self->env.helper, LL_OP_TRUNCATE, self->env.path, 0, 0, 0);
 	ASSERT_EQ(0, ll_signal(SIGIO, LL_SOON_MS, NULL));
+	EXPECT_EQ(-EAGAIN, unload());
 	EXPECT_EQ(0, ibv_dereg_mr(mr));
 	ASSERT_EQ(0, ll_done(&self->env.helper, LL_SOON_MS, &res));
 	EXPECT_EQ(0, res.ret);
