@@ -62,6 +62,8 @@ struct Driver {
 ///    +----- begin -----|-------------------|----------------------+
 ///    +----- disarm ----+------ disarm -----+---> Disarmed
 /// ```
+///
+/// `mr_lease_abandon()` goes to `Revoked` from any of them: there is no device any more.
 enum State {
     /// Only the registering thread knows the pages, which may block in a fault for as long as
     /// user space likes. The core unpins alone.
