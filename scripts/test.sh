@@ -11,10 +11,13 @@
 
 . "$(dirname "$0")/lib.sh"
 
-# Some times slower than the other one.
+# Some times slower than the other one. What finds leaks costs more than all the
+# rest: it has a run of its own, with fewer tests.
 if [ "${KERNEL:-}" = debug ]; then
 	TEST_TIMEOUT=${TEST_TIMEOUT:-3000}
 	export GUEST_TIMEOUT=${GUEST_TIMEOUT:-7200}
+	debug_append="slab_debug=FZP ${GUEST_APPEND:-}"
+	export GUEST_APPEND="kmemleak=off $debug_append"
 else
 	export GUEST_TIMEOUT=${GUEST_TIMEOUT:-2400}
 fi
@@ -36,7 +39,7 @@ fi
 # filesystem does), or only rxe has it (flush), or it is about siw itself.
 once=' errors_test lease_test kinds_test signals_test holders_test breakers_test '
 once+='limits_test observe_test ops_test mapping_test bypass_test callers_test '
-once+='durability_test stress_test flush_test siw_test '
+once+='durability_test stress_test flush_test siw_test faults_test '
 read -ra devices <<<"${TEST_RDMA:-rxe0 siw0}"
 
 # Each program, with the device if there is a choice.
@@ -52,17 +55,27 @@ done
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 kunit=(-k)
-for fs in ${TEST_FS:-xfs ext4}; do
-	say "tests on $fs: ${runs[*]}"
-	start=$SECONDS status=0
-	[ ${#runs[@]} -eq 0 ] || printf '#:# plan %s\n' "${runs[@]/%/@$fs}" >>"$tmp/results"
+
+# run_tests FS WHERE PROGRAM...: in one guest; WHERE names it in the results.
+run_tests() {
+	local fs=$1 where=$2 start=$SECONDS status=0
+	shift 2
+	say "tests on $where: $*"
+	[ $# -eq 0 ] || printf '#:# plan %s\n' "${@/%/@$where}" >>"$tmp/results"
 	"$TOP/scripts/guest.sh" -f "$fs" "${kunit[@]}" -c "$tmp/console" \
 		-e "TEST_TIMEOUT=${TEST_TIMEOUT:-300}" -e "RDMA_DEV=${devices[0]}" \
-		"$TOP/scripts/guest-tests" "$programs/selftests" "${runs[@]}" |
+		"$TOP/scripts/guest-tests" "$programs/selftests" "$@" |
 		tee "$tmp/output" || status=$?
-	sed -E "s/^(#:# (begin|end) [^ ]+)/\1@$fs/" "$tmp/output" >>"$tmp/results"
-	[ $status -eq 0 ] || echo "#:# failed the guest on $fs: exit status $status" >>"$tmp/results"
+	sed -E "s/^(#:# (begin|end) [^ ]+)/\1@$where/" "$tmp/output" >>"$tmp/results"
+	[ $status -eq 0 ] || echo "#:# failed the guest on $where: exit status $status" >>"$tmp/results"
+	say "  took $(duration $((SECONDS - start)))"
+}
+
+for fs in ${TEST_FS:-xfs ext4}; do
+	run_tests "$fs" "$fs" "${runs[@]}"
 	if [ ${#kunit[@]} -gt 0 ]; then
+		grep -a -E '^(\[[ 0-9.]+\] )?(KTAP|    # Subtest|    (not )?ok |(not )?ok [0-9]+ )' \
+			"$tmp/console" || :
 		{
 			echo '#:# console'
 			cat "$tmp/console"
@@ -72,10 +85,20 @@ for fs in ${TEST_FS:-xfs ext4}; do
 		} >>"$tmp/results"
 	fi
 	kunit=()
-	say "  took $(duration $((SECONDS - start)))"
 done
+
+if [ "${KERNEL:-}" = debug ] && [ -z "${TESTS:-}" ]; then
+	# All that allocates, and all ways in which that fails or is cut short.
+	fs=${TEST_FS:-xfs} fs=${fs%% *} runs=()
+	for t in lease_test kinds_test holders_test revoke_test resources_test faults_test; do
+		runs+=("$t")
+	done
+	for d in "${devices[@]}"; do
+		runs+=("mr_test@$d" "removal_test@$d")
+	done
+	GUEST_APPEND=$debug_append run_tests "$fs" "$fs,kmemleak" "${runs[@]}"
+fi
 
 say "longest: $(sed -n -E 's/^#:# end ([^ ]+) [0-9]+ ([0-9]+ s)$/\2 \1/p' "$tmp/results" |
 	sort -rn | head -n 8 | paste -s -d,)"
-grep -a -E '^(\[[ 0-9.]+\] )?(KTAP|    # Subtest|    (not )?ok |(not )?ok [0-9]+ )' "$tmp/console" || :
 "$TOP/scripts/count-tests" "$tmp/results"

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Injected faults: each allocation and each copy of the calls fails once, with
+ * the right error and nothing left behind; devices do not stop, or take long.
+ *
+ * The kernel needs CONFIG_FAULT_INJECTION_DEBUG_FS and what it has below that,
+ * see "config".
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "layout_lease_expect.h"
+
+#define DEBUG		"/sys/kernel/debug/"
+#define REVOKE_FINISH	"rxe_mr_revoke_finish"
+
+/* Leases and regions are in this part of the file. */
+#define PART		(64 * ll_pg)
+
+FIXTURE(nth) {
+	struct ll_env env;
+	int control;
+	int fd;
+	long pinned;
+	int n, failures;
+};
+
+FIXTURE_SETUP(nth)
+{
+	const char *why = ll_env_init(&self->env, true);
+
+	if (why)
+		SKIP(return, "%s", why);
+	self->control = open("/proc/thread-self/fail-nth", O_RDWR);
+	if (self->control < 0) {
+		ll_env_exit(&self->env);
+		SKIP(return, "no CONFIG_FAULT_INJECTION");
+	}
+	/* Where there could be reclaim as well, and without a report of each. */
+	ASSERT_EQ(0, ll_sh("cd " DEBUG " && for i in failslab fail_page_alloc; do "
+			   "echo N >$i/ignore-gfp-wait && echo 0 >$i/verbose || "
+			   "exit; done && echo 0 >fail_usercopy/verbose && "
+			   "echo N >fail_page_alloc/ignore-gfp-highmem && "
+			   "echo 0 >fail_page_alloc/min-order"));
+	self->fd = open(self->env.path, O_RDWR);
+	ASSERT_LE(0, self->fd);
+	/* Loads the module. */
+	ASSERT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, 0));
+	ASSERT_EQ(0, ll_unlock(self->fd));
+	self->pinned = ll_status_kb("VmPin");
+	ll_set_grace(0);
+}
+
+FIXTURE_TEARDOWN(nth)
+{
+	ll_env_exit(&self->env);
+}
+
+#define NTH_TEST(name)	TEST_F_TIMEOUT(nth, name, 240)
+
+/* The nth fault that can be in what this thread does next is one. */
+static void fault(FIXTURE_DATA(nth) *self)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d", ++self->n);
+
+	if (pwrite(self->control, text, len, 0) != len)
+		abort();
+}
+
+/* There was such a fault; if these calls have it, then not. */
+static bool faulted(FIXTURE_DATA(nth) *self)
+{
+	char text[16] = {};
+	ssize_t len = pread(self->control, text, sizeof(text) - 1, 0);
+
+	if (len > 0 && atoi(text) == 0)
+		return true;
+	(void)!pwrite(self->control, "0", 1, 0);
+	return false;
+}
+
+/* Does call once for each fault that can be in it; ret is what it returned. */
+#define FOR_EACH_FAULT(ret, call)					\
+	for (bool more = true;						\
+	     more && (fault(self), ret = (call), more = faulted(self),	\
+		      self->failures += more && ret, true);)
+
+#define EXPECT_FAULT_ERROR(ret)						\
+	EXPECT_TRUE((ret) == -ENOMEM || (ret) == -EFAULT)		\
+	TH_LOG("fault %d: %d", self->n, ret)
+
+/* One lease of this kind covers the range, and nothing else is beside it. */
+static bool only_lease(int fd, int type, __u64 start, __u64 len)
+{
+	struct layout_lease lease;
+
+	return !ll_getlayout(fd, 0, 0, &lease) && lease.type == type &&
+	       lease.state == LAYOUT_LEASE_GRANTED && lease.start == start &&
+	       lease.len == len &&
+	       !ll_getlayout(fd, start + len, 0, &lease) &&
+	       lease.state == LAYOUT_LEASE_NONE;
+}
+
+NTH_TEST(grant)
+{
+	int ret;
+
+	FOR_EACH_FAULT(ret, ll_lease(self->fd, F_RDLCK, 0, PART)) {
+		if (!ret) {
+			EXPECT_TRUE(only_lease(self->fd, F_RDLCK, 0, PART));
+			EXPECT_EQ(0, ll_unlock(self->fd));
+			continue;
+		}
+		EXPECT_FAULT_ERROR(ret);
+		EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(self->fd));
+		EXPECT_EQ(0, ll_proc_locks(self->fd));
+	}
+	EXPECT_EQ(0, ret);
+	EXPECT_LT(3, self->failures);
+}
+
+/* A lease in the middle of another one of the same open file. */
+NTH_TEST(upgrade)
+{
+	struct layout_lease lease;
+	int ret;
+
+	ASSERT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, PART));
+	FOR_EACH_FAULT(ret, ll_lease(self->fd, F_WRLCK, PART / 4, PART / 4)) {
+		if (ret) {
+			EXPECT_FAULT_ERROR(ret);
+			EXPECT_TRUE(only_lease(self->fd, F_RDLCK, 0, PART));
+			continue;
+		}
+		EXPECT_EQ(0, ll_getlayout(self->fd, PART / 4, 1, &lease));
+		EXPECT_EQ(F_WRLCK, lease.type);
+		EXPECT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, PART));
+	}
+	EXPECT_EQ(0, ret);
+	EXPECT_LT(2, self->failures);
+}
+
+NTH_TEST(unlock_part)
+{
+	struct layout_lease lease;
+	int ret;
+
+	ASSERT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, PART));
+	FOR_EACH_FAULT(ret, ll_setlayout(self->fd, F_UNLCK, PART / 4, PART / 4,
+					 0)) {
+		if (ret) {
+			EXPECT_FAULT_ERROR(ret);
+			EXPECT_TRUE(only_lease(self->fd, F_RDLCK, 0, PART));
+			continue;
+		}
+		EXPECT_EQ(0, ll_getlayout(self->fd, PART / 4, 1, &lease));
+		EXPECT_EQ(LAYOUT_LEASE_NONE, lease.state);
+		EXPECT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, PART));
+	}
+	EXPECT_EQ(0, ret);
+	EXPECT_LT(2, self->failures);
+}
+
+NTH_TEST(query)
+{
+	struct layout_lease lease;
+	int ret;
+
+	ASSERT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, PART));
+	FOR_EACH_FAULT(ret, ll_getlayout(self->fd, 0, 0, &lease)) {
+		if (ret) {
+			EXPECT_EQ(-EFAULT, ret);
+		} else {
+			EXPECT_EQ(PART, lease.len);
+		}
+		EXPECT_TRUE(only_lease(self->fd, F_RDLCK, 0, PART));
+	}
+	EXPECT_EQ(0, ret);
+	EXPECT_LE(2, self->failures);
+}
+
+/* To attach, to pin, and all that the driver does. */
+NTH_TEST(registration)
+{
+	char *map = ll_map(self->fd, 0, PART, PROT_READ | PROT_WRITE);
+	struct ll_rdma *r = &self->env.rdma;
+	struct ibv_mr *mr;
+	int ret;
+
+	FOR_EACH_FAULT(ret, (ll_lease(self->fd, F_RDLCK, 0, PART), errno = 0,
+			     mr = ll_reg(r, map, PART, LL_ACCESS),
+			     mr ? 0 : -errno)) {
+		if (mr) {
+			EXPECT_TRUE(ll_mr_works(r, mr));
+			EXPECT_EQ(0, ibv_dereg_mr(mr));
+		} else {
+			EXPECT_NE(0, ret);
+		}
+		/* EBUSY if something were still attached. */
+		EXPECT_EQ(0, ll_unlock(self->fd)) TH_LOG("fault %d", self->n);
+		EXPECT_EQ(self->pinned, ll_status_kb("VmPin"));
+	}
+	EXPECT_EQ(0, ret);
+	EXPECT_LT(10, self->failures);
+	TH_LOG("%d faults, %d errors", self->n - 1, self->failures);
+	EXPECT_EQ(0, ll_do(&self->env.helper, LL_OP_TRUNCATE, self->env.path, 0,
+			   0, 0));
+}
+
+/* A breaker never fails for want of memory: then it breaks all of a lease. */
+NTH_TEST(break_of_a_part)
+{
+	char *map = ll_map(self->fd, 0, PART, PROT_READ | PROT_WRITE);
+	struct ll_rdma *r = &self->env.rdma;
+	unsigned int whole = 0;
+	struct ibv_mr *mr;
+	int ret, state;
+
+	/* Breaks round outward to 2 MiB. */
+	FOR_EACH_FAULT(ret, (ll_lease(self->fd, F_RDLCK, 0, 0),
+			     ll_setlayout(self->fd, F_UNLCK, 8 << 20, ll_pg,
+					  LAYOUT_LEASE_SEIZE))) {
+		state = ll_state(self->fd);
+		if (ret) {
+			EXPECT_FAULT_ERROR(ret);
+		} else if (state == LAYOUT_LEASE_REVOKED) {
+			whole++;
+		} else if (state == LAYOUT_LEASE_GRANTED) {
+			mr = ll_reg(r, map, ll_pg, LL_ACCESS);
+			ASSERT_NE(NULL, mr);
+			EXPECT_TRUE(ll_mr_works(r, mr));
+			EXPECT_EQ(0, ibv_dereg_mr(mr));
+		}
+		EXPECT_EQ(0, ll_unlock(self->fd));
+	}
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(LAYOUT_LEASE_GRANTED, state);
+	EXPECT_LT(0, whole);
+}
+
+/* A region of rxe, and a device of it that fails to stop. */
+FIXTURE(device) {
+	struct ll_env env;
+	struct held held;
+};
+
+static int injected(int times)
+{
+	return ll_sh("cd " DEBUG "fail_function && "
+		     "echo 0 >/proc/sys/debug/kprobes-optimization && "
+		     "echo " REVOKE_FINISH " >inject && "
+		     "printf %%#x -16 >" REVOKE_FINISH "/retval && "
+		     "echo 0 >verbose && echo 100 >probability && "
+		     "echo %d >times", times);
+}
+
+static int no_injected(void)
+{
+	return ll_sh("cd " DEBUG "fail_function && echo 0 >probability && "
+		     "echo >inject");
+}
+
+FIXTURE_SETUP(device)
+{
+	const char *why = ll_env_init(&self->env, true);
+
+	if (why)
+		SKIP(return, "%s", why);
+	if (strcmp(ll_rdma_type(), "rxe")) {
+		ll_env_exit(&self->env);
+		SKIP(return, "the fault is one of rxe");
+	}
+	if (access(DEBUG "fail_function/inject", W_OK)) {
+		ll_env_exit(&self->env);
+		SKIP(return, "no CONFIG_FAIL_FUNCTION");
+	}
+	ll_set_grace(0);
+	ASSERT_EQ(0, ll_hold(&self->held, &self->env.rdma, self->env.path,
+			     PART));
+}
+
+FIXTURE_TEARDOWN(device)
+{
+	no_injected();
+	ll_env_exit(&self->env);
+}
+
+#define DEVICE_TEST(name)	TEST_F_TIMEOUT(device, name, 240)
+
+/* It is asked again after 200, 400 and 800 ms. */
+DEVICE_TEST(stops_late)
+{
+	struct ll_result res;
+
+	ASSERT_EQ(0, injected(3));
+	ll_send(&self->env.helper, LL_OP_TRUNCATE, self->env.path, 0, 0, 0);
+	ASSERT_EQ(0, ll_done(&self->env.helper, LL_SOON_MS, &res));
+	EXPECT_EQ(0, res.ret);
+	EXPECT_LE(1300, res.ms);
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(self->held.fd));
+	EXPECT_EQ(0, ll_read_long(DEBUG "fail_function/times", -1));
+	EXPECT_EQ(0, ibv_dereg_mr(self->held.mr));
+}
+
+/* The break waits as long, its breaker can be killed, others may come. */
+DEVICE_TEST(does_not_stop)
+{
+	struct ll_proc *helper = &self->env.helper;
+	struct held *h = &self->held;
+	struct ll_result res;
+	long end;
+
+	ASSERT_EQ(0, injected(-1));
+	ll_send(helper, LL_OP_TRUNCATE, self->env.path, 0, 0, 0);
+	EXPECT_EQ(-ETIME, ll_done(helper, 2000, &res));
+	EXPECT_EQ(LAYOUT_LEASE_BREAKING, ll_state(h->fd));
+	EXPECT_TRUE(ll_rkey_is_dead(&self->env.rdma, h->map, h->mr->rkey));
+	EXPECT_TRUE(ll_file_is(self->env.path, 0, 1, 0));
+
+	ll_proc_stop(helper);
+	ASSERT_EQ(0, ll_helper_start(helper));
+	EXPECT_EQ(LAYOUT_LEASE_BREAKING, ll_state(h->fd));
+	ll_send(helper, LL_OP_TRUNCATE, self->env.path, 0, 0, 0);
+	EXPECT_EQ(-ETIME, ll_done(helper, 300, &res));
+
+	ASSERT_EQ(0, no_injected());
+	ASSERT_EQ(0, ll_done(helper, 2 * LL_SOON_MS, &res));
+	EXPECT_EQ(0, res.ret);
+	end = ll_now_ms() + LL_SOON_MS;
+	while (ll_state(h->fd) != LAYOUT_LEASE_REVOKED && ll_now_ms() < end)
+		ll_sleep_ms(10);
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(h->fd));
+	EXPECT_EQ(0, ibv_dereg_mr(h->mr));
+}
+
+/* Deregistration stops it in another way. */
+DEVICE_TEST(does_not_stop_and_is_deregistered)
+{
+	struct ll_proc *helper = &self->env.helper;
+	struct ll_result res;
+
+	ASSERT_EQ(0, injected(-1));
+	ll_send(helper, LL_OP_TRUNCATE, self->env.path, 0, 0, 0);
+	EXPECT_EQ(-ETIME, ll_done(helper, 1000, &res));
+	EXPECT_EQ(0, ibv_dereg_mr(self->held.mr));
+	ASSERT_EQ(0, ll_done(helper, LL_SOON_MS, &res));
+	EXPECT_EQ(0, res.ret);
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(self->held.fd));
+}
+
+/* A grace period of RCU takes long: rxe must not stop before its readers. */
+DEVICE_TEST(takes_long)
+{
+	struct ll_result res;
+
+	if (ll_sh("modinfo test_lockup >/dev/null 2>&1"))
+		SKIP(return, "no CONFIG_TEST_LOCKUP");
+	ASSERT_EQ(0, ll_sh("dmesg -C && modprobe test_lockup time_secs=20 state=R "
+			   "lock_rcu=Y >/dev/null 2>&1 &"));
+	ASSERT_EQ(0, ll_sh_soon("until dmesg | grep -q 'test_lockup: START'; "
+				"do :; done"));
+	ll_send(&self->env.helper, LL_OP_TRUNCATE, self->env.path, 0, 0, 0);
+	EXPECT_EQ(-ETIME, ll_done(&self->env.helper, 1000, &res));
+	EXPECT_TRUE(ll_rkey_is_dead(&self->env.rdma, self->held.map,
+				    self->held.mr->rkey));
+	EXPECT_EQ(LAYOUT_LEASE_BREAKING, ll_state(self->held.fd));
+	ASSERT_EQ(0, ll_done(&self->env.helper, 2 * LL_SOON_MS, &res));
+	EXPECT_EQ(0, res.ret);
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(self->held.fd));
+	EXPECT_EQ(0, ibv_dereg_mr(self->held.mr));
+}
+
+TEST_HARNESS_MAIN
