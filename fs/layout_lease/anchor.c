@@ -139,9 +139,13 @@ struct layout_anchor *layout_anchor_alloc(const struct layout_lease_ops *ops,
 	anchor->fown.file = file;
 	anchor->fown.pid = get_pid(task_tgid(current));
 	anchor->fown.pid_type = PIDTYPE_TGID;
-	/* A holder that changes its uid still is told about its own lease. */
-	anchor->fown.uid = GLOBAL_ROOT_UID;
-	anchor->fown.euid = GLOBAL_ROOT_UID;
+	/*
+	 * As in f_setown(): who dropped privileges since still is told, who
+	 * gained some is not, since others who have the open file choose the
+	 * signal and the time.
+	 */
+	anchor->fown.uid = current_uid();
+	anchor->fown.euid = current_euid();
 	init_waitqueue_func_entry(&anchor->death, holder_dies);
 	INIT_LIST_HEAD(&anchor->death.entry);
 	anchor->fd = fd;
