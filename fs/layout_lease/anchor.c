@@ -338,6 +338,16 @@ bool layout_anchor_is_dead(const struct layout_anchor *anchor)
 EXPORT_SYMBOL_GPL(layout_anchor_is_dead);
 
 /**
+ * layout_anchor_is_writable - is the open file open for writing?
+ * @anchor: the anchor, linked; the caller holds the index lock
+ */
+bool layout_anchor_is_writable(const struct layout_anchor *anchor)
+{
+	return anchor->lease.c.flc_file->f_mode & FMODE_WRITE;
+}
+EXPORT_SYMBOL_GPL(layout_anchor_is_writable);
+
+/**
  * layout_anchor_file - identity of the open file
  * @anchor: the anchor
  *

@@ -3,7 +3,10 @@
 //! Memory that is attached to leases.
 
 use crate::{
-    index::Index,
+    index::{
+        range_of,
+        Index, //
+    },
     lease::Owner,
     range::Range, //
 };
@@ -44,12 +47,14 @@ const NEVER: u64 = u64::MAX;
 pub(crate) struct Attached {
     pub(crate) index: Arc<Index>,
     pub(crate) owner: Arc<Owner>,
-    /// What the consumer asked for, which leases cover.
-    pub(crate) bytes: Range,
+    /// What the consumer asked for, which leases cover; among what the holder has attached.
+    pub(crate) own: Arc<IntervalNode<()>>,
     /// When it is revoked, or [`NEVER`].
     deadline: Atomic<u64>,
     /// The holder does it itself and need not be told.
     quiet: AtomicFlag,
+    /// The consumer is about to detach, and is not called any more.
+    leaving: AtomicFlag,
     #[pin]
     claim: Mutex<Claim>,
 }
@@ -83,16 +88,17 @@ impl Attached {
     pub(crate) fn new(
         index: Arc<Index>,
         owner: Arc<Owner>,
-        bytes: Range,
+        own: Arc<IntervalNode<()>>,
         consumer: ConsumerRef,
         file: ARef<File>,
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             index,
             owner,
-            bytes,
+            own,
             deadline: Atomic::new(NEVER),
             quiet: AtomicFlag::new(false),
+            leaving: AtomicFlag::new(false),
             claim <- new_mutex!(
                 Claim {
                     consumer: Some(consumer),
@@ -106,19 +112,30 @@ impl Attached {
         }? Error)
     }
 
+    /// What the consumer asked for.
+    pub(crate) fn bytes(&self) -> Range {
+        range_of(&self.own)
+    }
+
     /// Sets a deadline unless there is an earlier one. Under the index lock.
     ///
     /// `quiet`: the holder does it itself and need not be told.
     pub(crate) fn expire(&self, deadline: u64, quiet: bool) {
-        if deadline < self.deadline.load(Relaxed) {
+        if deadline < self.deadline.load(Relaxed) && !self.leaving.load(Relaxed) {
             self.deadline.store(deadline, Relaxed);
             self.quiet.store(quiet, Relaxed);
         }
     }
 
-    /// Sets the deadline to try again, or to let the consumer detach ([`u64::MAX`]).
+    /// Sets the deadline to try again. Under the index lock.
     pub(crate) fn retry_at(&self, deadline: u64) {
         self.deadline.store(deadline, Relaxed);
+    }
+
+    /// Lets the consumer detach, from now on without a deadline. Under the index lock.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Relaxed);
+        self.deadline.store(NEVER, Relaxed);
     }
 
     pub(crate) fn deadline(&self) -> Option<u64> {

@@ -101,8 +101,8 @@ impl Index {
         inner.doomed = doomed;
 
         // Whoever is in an earlier break sees it, too, if this one has the shorter grace period.
-        for (_, lease) in inner.leases_in(&range) {
-            if lease.state() == State::Breaking && inner.has_attached(&lease.owner, &range) {
+        for (part, lease) in inner.leases_in(&range) {
+            if inner.state_of(&part, &lease) == State::Breaking {
                 let (deadline, _) = deadline_for(&lease.owner);
                 lease.set_deadline(deadline.min(lease.deadline()));
             }
@@ -114,8 +114,12 @@ impl Index {
                 continue;
             }
             let part = inner.split(node, &range);
+            let whole = range_of(&part);
             let (deadline, quiet) = deadline_for(&part.owner);
-            let attached = inner.has_attached(&part.owner, &range_of(&part));
+            if !range.contains(&whole) {
+                inner.doom(&part.owner, &whole, deadline, quiet, false);
+            }
+            let attached = inner.has_attached(&part.owner, &whole);
             part.set_deadline(deadline);
             part.set_state(part.state().broken(attached));
             if !quiet {
@@ -146,16 +150,11 @@ impl Index {
         range: &Range,
     ) -> Result<Guard<'a, Inner, MutexBackend>> {
         let mut inner = this.inner.lock();
+        let mut fresh = false;
         while inner.has_attached(owner, range) {
-            let now = now_ms();
-            let mut doomed = inner.doomed;
-            for attached in inner.attached_in(range) {
-                if Arc::ptr_eq(&attached.owner, owner) && attached.bytes.overlaps(range) {
-                    attached.expire(now, true);
-                    doomed = Some(hull(doomed, &range_of(&*attached)));
-                }
-            }
-            inner.doomed = doomed;
+            inner.doom(owner, range, now_ms(), true, fresh);
+            // A device that does not stop has other deadlines from now on.
+            fresh = true;
             this.schedule(&inner);
             if this.changed.wait_interruptible(&mut inner) {
                 return Err(ERESTARTSYS);
@@ -171,12 +170,12 @@ impl Index {
         let (Some(owner), Some(doomed)) = (inner.owner(file), inner.doomed) else {
             return;
         };
-        if !owner.anchor.is_dead() {
+        if !owner.anchor.is_dead() || !inner.has_attached(owner, &Range::ALL) {
             return;
         }
         let now = now_ms();
-        for attached in inner.attached_by(owner, &doomed) {
-            if attached.deadline().is_some() {
+        for attached in inner.attached_in(&doomed) {
+            if Arc::ptr_eq(&attached.owner, owner) && attached.deadline().is_some() {
                 attached.expire(now, false);
             }
         }
@@ -204,7 +203,8 @@ impl Index {
         if let Some(queue) = QUEUE.lock().as_ref() {
             queue.modify_delayed(
                 self.clone(),
-                msecs_to_jiffies(delay.try_into().unwrap_or(u32::MAX)),
+                // More than a signed int is infinity there; the worker looks again.
+                msecs_to_jiffies(delay.min(i32::MAX as u64) as u32),
             );
         }
     }
@@ -230,7 +230,7 @@ impl Index {
         let mut inner = self.inner.lock();
         inner.serial += 1;
         let serial = inner.serial;
-        let (mut count, mut bytes) = (0, 0);
+        let (mut count, mut bytes, mut failed) = (0, 0, false);
         while let Some((node, outcome)) = batch.pop() {
             match outcome {
                 Outcome::Unpinned(file) => {
@@ -240,16 +240,16 @@ impl Index {
                     inner.settle(&node);
                     if file.is_some() {
                         count += 1;
-                        bytes += node.bytes.len();
+                        bytes += node.bytes().len();
                     }
                     // Only queues the last put of the file.
                     drop(file);
                 }
                 // `detach` settles it.
-                Outcome::Detaching => node.retry_at(u64::MAX),
+                Outcome::Detaching => node.leave(),
                 Outcome::Failed(failures) => {
                     let backoff = BACKOFF_MS << failures.min(16);
-                    pr_warn!("a device does not stop its accesses, will ask again\n");
+                    failed = true;
                     node.retry_at(now_ms() + backoff.min(BACKOFF_MAX_MS));
                 }
             }
@@ -263,27 +263,38 @@ impl Index {
         self.schedule(&inner);
         drop(inner);
         self.changed.notify_all();
+        // Once for all of them, and backed off.
+        if failed {
+            pr_warn!("a device does not stop its accesses, will ask again\n");
+        }
     }
 }
 
 impl Inner {
     /// An attachment is gone: its pages are unpinned.
     ///
-    /// Wakes the breakers who wait for it, and ends the break of leases that nothing is attached
-    /// to any more.
+    /// Wakes the breakers who wait for it. The break of a lease is over when nothing is attached to
+    /// it any more, see [`Self::state_of`].
     pub(crate) fn settle(&mut self, node: &Arc<Node>) {
-        if !self.attached.remove(node) {
-            return;
+        if self.remove_attached(node) {
+            self.breaks.settle(node.start() as u64, node.last() as u64);
         }
-        self.breaks.settle(node.start() as u64, node.last() as u64);
-        for (range, lease) in self.leases_in(&node.bytes) {
-            if Arc::ptr_eq(&lease.owner, &node.owner)
-                && lease.state() == State::Breaking
-                && !self.has_attached(&lease.owner, &range)
+    }
+
+    /// Gives a deadline to what a holder has attached in a range through an open file; `fresh`: only
+    /// to what has none yet.
+    fn doom(&mut self, owner: &Arc<Owner>, range: &Range, deadline: u64, quiet: bool, fresh: bool) {
+        let mut doomed = self.doomed;
+        for attached in self.attached_in(range) {
+            if Arc::ptr_eq(&attached.owner, owner)
+                && attached.bytes().overlaps(range)
+                && !(fresh && attached.deadline().is_some())
             {
-                lease.set_state(lease.state().settled());
+                attached.expire(deadline, quiet);
+                doomed = Some(hull(doomed, &range_of(&*attached)));
             }
         }
+        self.doomed = doomed;
     }
 
     /// Splits a lease, so that a break takes only a part of it. If memory is short, or if the user

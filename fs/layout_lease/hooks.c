@@ -17,6 +17,7 @@
 #include <linux/file.h>
 #include <linux/filelock.h>
 #include <linux/fs.h>
+#include <linux/hash.h>
 #include <linux/init.h>
 #include <linux/kmod.h>
 #include <linux/ktime.h>
@@ -115,6 +116,50 @@ void *layout_lease_index_get(const struct layout_lease_ops *ops,
 }
 EXPORT_SYMBOL_GPL(layout_lease_index_get);
 
+/*
+ * Breaks by the filesystem, with its locks held, whether they have found an
+ * index or not. They sleep until pages are idle, and nothing may be attached
+ * meanwhile: an index has them on record; and as long as there is one, no new
+ * index appears, neither the first one nor after the last one was withdrawn.
+ */
+static struct backstops {
+	spinlock_t lock;
+	struct hlist_head breaks;
+} backstops[64] = {
+	[0 ... 63] = { .lock = __SPIN_LOCK_UNLOCKED(backstops.lock) },
+};
+
+static struct backstops *backstops_of(const struct inode *inode)
+{
+	return &backstops[hash_ptr(inode, ilog2(ARRAY_SIZE(backstops)))];
+}
+
+static bool backstop_is_under_way(const struct inode *inode)
+{
+	struct backstops *backstops = backstops_of(inode);
+	struct layout_break *brk;
+
+	guard(spinlock)(&backstops->lock);
+	hlist_for_each_entry(brk, &backstops->breaks, backstop)
+		if (brk->inode == inode)
+			return true;
+	return false;
+}
+
+static void backstop_add(struct layout_break *brk)
+{
+	struct backstops *backstops = backstops_of(brk->inode);
+
+	guard(spinlock)(&backstops->lock);
+	hlist_add_head(&brk->backstop, &backstops->breaks);
+}
+
+static void backstop_del(struct layout_break *brk)
+{
+	guard(spinlock)(&backstops_of(brk->inode)->lock);
+	hlist_del(&brk->backstop);
+}
+
 /**
  * layout_lease_index_publish - make an index the one of its inode
  * @ops: the provider's operations
@@ -123,7 +168,7 @@ EXPORT_SYMBOL_GPL(layout_lease_index_get);
  *
  * Context: Process context, may sleep.
  * Return: NULL on success, the present index with a reference if there is one,
- *	or ERR_PTR(-ENOMEM).
+ *	or an ERR_PTR(): -ENOMEM; -EAGAIN: the layout is being changed.
  */
 void *layout_lease_index_publish(const struct layout_lease_ops *ops,
 				 struct inode *inode, void *index)
@@ -135,11 +180,17 @@ void *layout_lease_index_publish(const struct layout_lease_ops *ops,
 		return ERR_PTR(-ENOMEM);
 	guard(spinlock)(&ctx->flc_lock);
 	present = ctx->flc_layout_index;
-	if (present)
+	if (present) {
 		ops->index_get(present);
-	else
-		WRITE_ONCE(ctx->flc_layout_index, index);
-	return present;
+		return present;
+	}
+	/* A backstop that is not seen after this sees the index. */
+	WRITE_ONCE(ctx->flc_layout_index, index);
+	if (backstop_is_under_way(inode)) {
+		WRITE_ONCE(ctx->flc_layout_index, NULL);
+		return ERR_PTR(-EAGAIN);
+	}
+	return NULL;
 }
 EXPORT_SYMBOL_GPL(layout_lease_index_publish);
 
@@ -239,6 +290,25 @@ static bool layout_is_stable(struct inode *inode)
 	return IS_DAX(inode) && sop->layout_stable && sop->layout_stable(inode);
 }
 
+/*
+ * A breaker that does not wait comes again. As long as a grace period, it must
+ * not find that the holders have let go and leased anew.
+ */
+static void embargo(struct inode *inode, u64 until)
+{
+	struct file_lock_context *ctx = locks_inode_context(inode);
+
+	if (ctx && READ_ONCE(ctx->flc_layout_embargo) != until)
+		WRITE_ONCE(ctx->flc_layout_embargo, until);
+}
+
+static bool is_under_embargo(struct inode *inode)
+{
+	struct file_lock_context *ctx = locks_inode_context(inode);
+
+	return ctx && layout_lease_now_ms() < READ_ONCE(ctx->flc_layout_embargo);
+}
+
 static int do_set_lease(unsigned int fd, struct file *file,
 			const struct layout_lease *arg)
 {
@@ -259,6 +329,8 @@ static int do_set_lease(unsigned int fd, struct file *file,
 		return -EINVAL;
 	if (!layout_is_stable(inode))
 		return -EOPNOTSUPP;
+	if (is_under_embargo(inode))
+		return -EAGAIN;
 
 	ops = provider_get_or_load();
 	if (!ops)
@@ -452,11 +524,11 @@ void layout_lease_release(struct file *file)
 	const struct layout_lease_ops *ops = layout_provider_get();
 	void *index;
 
-	/* The anchor holds the module. */
-	if (WARN_ON_ONCE(!ops))
+	/* Another process may have buried a dead holder meanwhile. */
+	if (!ops)
 		return;
 	index = layout_lease_index_get(ops, file_inode(file));
-	if (!WARN_ON_ONCE(!index)) {
+	if (index) {
 		trace_layout_lease_close(file_inode(file));
 		ops->release(index, file);
 		ops->index_put(index);
@@ -479,20 +551,20 @@ EXPORT_SYMBOL_GPL(__layout_inode_is_leased);
 /* The unit of DAX mappings, hence of what an attachment pins. */
 #define BREAK_ALIGN (IS_ENABLED(CONFIG_FS_DAX_PMD) ? (u64)PMD_SIZE : PAGE_SIZE)
 
-int __layout_break_begin(struct layout_break *brk, struct inode *inode,
-			 loff_t start, loff_t last, unsigned int flags,
-			 void (*wait)(struct inode *inode))
+/* Put a break on record. False: there is nothing to break. */
+static bool break_start(struct layout_break *brk, struct inode *inode,
+			loff_t start, loff_t last, unsigned int flags)
 {
 	const struct layout_lease_ops *ops = layout_provider_get();
-	int error = 0;
 
 	if (!ops)
-		return 0;
+		return false;
 	brk->index = layout_lease_index_get(ops, inode);
 	if (!brk->index) {
 		layout_provider_put(ops);
-		return 0;
+		return false;
 	}
+	brk->inode = inode;
 	/* Both spellings of infinity are U64_MAX here, as for leases. */
 	brk->start = round_down((u64)start, BREAK_ALIGN);
 	brk->last = last == LLONG_MAX ? U64_MAX : (u64)last | (BREAK_ALIGN - 1);
@@ -500,32 +572,97 @@ int __layout_break_begin(struct layout_break *brk, struct inode *inode,
 	ops->break_begin(brk);
 	trace_layout_lease_break(inode, brk->start, brk->last, flags,
 				 READ_ONCE(brk->pending));
+	/* __layout_break_end() drops the module reference. */
+	return true;
+}
 
-	if (READ_ONCE(brk->pending)) {
-		u64 begun = layout_lease_now_ms();
+/* Wait until nothing is attached any more. On an error the break goes on. */
+static int break_wait(struct layout_break *brk,
+		      void (*wait)(struct inode *inode))
+{
+	unsigned int state = brk->flags & LAYOUT_BREAK_UNINTERRUPTIBLE ?
+		TASK_UNINTERRUPTIBLE : TASK_INTERRUPTIBLE;
+	u64 begun = layout_lease_now_ms();
+	int error;
 
-		if (flags & LAYOUT_BREAK_NONBLOCK)
-			error = -EWOULDBLOCK;
-		else
-			error = ___wait_var_event(&brk->pending,
-						  !READ_ONCE(brk->pending),
-						  flags & LAYOUT_BREAK_UNINTERRUPTIBLE ?
-							TASK_UNINTERRUPTIBLE :
-							TASK_INTERRUPTIBLE, 0, 0,
-						  wait ? wait(inode) : schedule());
-		trace_layout_lease_break_waited(inode, brk->start, brk->last,
-						layout_lease_now_ms() - begun,
-						error);
+	if (!READ_ONCE(brk->pending))
+		return 0;
+	if (brk->flags & LAYOUT_BREAK_NONBLOCK) {
+		embargo(brk->inode, begun + layout_lease_grace_ms());
+		error = -EWOULDBLOCK;
+	} else {
+		error = ___wait_var_event(&brk->pending,
+					  !READ_ONCE(brk->pending), state, 0, 0,
+					  wait ? wait(brk->inode) : schedule());
 	}
-	if (error) {
-		ops->break_end(brk);
-		brk->index = NULL;
-		layout_provider_put(ops);
+	trace_layout_lease_break_waited(brk->inode, brk->start, brk->last,
+					layout_lease_now_ms() - begun, error);
+	return error;
+}
+
+int __layout_break_begin(struct layout_break *brk, struct inode *inode,
+			 loff_t start, loff_t last, unsigned int flags)
+{
+	int error;
+
+	if (!break_start(brk, inode, start, last, flags)) {
+		/* Whoever was asked to come again has come. */
+		embargo(inode, 0);
+		return 0;
 	}
-	/* Else layout_break_end() drops the module reference. */
+	error = break_wait(brk, NULL);
+	if (error)
+		__layout_break_end(brk);
 	return error;
 }
 EXPORT_SYMBOL_GPL(__layout_break_begin);
+
+/**
+ * layout_break_begin_locked - the same for dax_break_layout()
+ * @brk: token of the caller, on its stack
+ * @inode: the inode
+ * @start: first byte concerned
+ * @last: last byte concerned, inclusive
+ * @wait: schedule() with the lock dropped that page faults need, or NULL: do
+ *	not wait
+ *
+ * Nothing is attached to the range from the return of this until
+ * layout_break_end_locked(), even if nobody holds a lease yet; so this does not
+ * ask the static key first.
+ *
+ * Context: Process context, may sleep through @wait, interruptible.
+ * Return: 0, or -ERESTARTSYS.
+ */
+int layout_break_begin_locked(struct layout_break *brk, struct inode *inode,
+			      loff_t start, loff_t last,
+			      void (*wait)(struct inode *inode))
+{
+	int error;
+
+	brk->index = NULL;
+	brk->inode = inode;
+	backstop_add(brk);
+	if (!layout_leases_exist() ||
+	    !break_start(brk, inode, start, last,
+			 wait ? 0 : LAYOUT_BREAK_NONBLOCK))
+		return 0;
+	error = break_wait(brk, wait);
+	if (error)
+		layout_break_end_locked(brk);
+	return error == -EWOULDBLOCK ? -ERESTARTSYS : error;
+}
+
+/**
+ * layout_break_end_locked - undo layout_break_begin_locked()
+ * @brk: token of a successful one
+ *
+ * Context: Process context, may sleep.
+ */
+void layout_break_end_locked(struct layout_break *brk)
+{
+	layout_break_end(brk);
+	backstop_del(brk);
+}
 
 int __layout_break_begin_truncate(struct layout_break *brk,
 				  struct inode *inode, loff_t length,
@@ -544,21 +681,18 @@ EXPORT_SYMBOL_GPL(__layout_break_begin_truncate);
 int __layout_break_begin_two(struct layout_break *brk1, struct inode *inode1,
 			     struct layout_break *brk2, struct inode *inode2)
 {
-	int started, error;
+	int error = 0;
 
-	/* Start the second one before waiting for the first one. */
-	started = layout_break_begin(brk2, inode2, 0, LLONG_MAX,
-				     LAYOUT_BREAK_NONBLOCK);
-	error = layout_break_begin(brk1, inode1, 0, LLONG_MAX, 0);
+	/* Both are on record before either is waited for, and stay there. */
+	break_start(brk1, inode1, 0, LLONG_MAX, 0);
+	break_start(brk2, inode2, 0, LLONG_MAX, 0);
+	if (brk1->index)
+		error = break_wait(brk1, NULL);
+	if (brk2->index && !error)
+		error = break_wait(brk2, NULL);
 	if (error) {
-		if (!started)
-			layout_break_end(brk2);
-		return error;
-	}
-	if (started == -EWOULDBLOCK) {
-		error = layout_break_begin(brk2, inode2, 0, LLONG_MAX, 0);
-		if (error)
-			layout_break_end(brk1);
+		layout_break_end(brk2);
+		layout_break_end(brk1);
 	}
 	return error;
 }
@@ -665,6 +799,7 @@ EXPORT_SYMBOL_GPL(layout_lease_revoked);
  * @file: the file that the pages are mapped from
  * @start: first byte of the file
  * @last: last byte of the file, inclusive
+ * @write: the pages will be written to
  * @ops: how to take them back
  * @data: for @ops
  *
@@ -676,11 +811,13 @@ EXPORT_SYMBOL_GPL(layout_lease_revoked);
  *	-EOPNOTSUPP: this process holds no lease on the file, or the blocks of
  *	the file may move without notice;
  *	-EPERM: it holds some, but they do not cover the range;
+ *	-EACCES: @write, and they do, but through an open file that is not open
+ *	for writing, so that nobody knows that this one is written to;
  *	-EAGAIN: a break is under way there;
  *	-ENOMEM.
  */
 struct layout_attachment *
-layout_lease_attach(struct file *file, u64 start, u64 last,
+layout_lease_attach(struct file *file, u64 start, u64 last, bool write,
 		    const struct layout_consumer_ops *ops, void *data)
 {
 	struct layout_attachment *attachment = ERR_PTR(-EOPNOTSUPP);
@@ -696,7 +833,7 @@ layout_lease_attach(struct file *file, u64 start, u64 last,
 	index = layout_lease_index_get(lease_ops, inode);
 	if (index) {
 		attachment = lease_ops->attach(index, start, last, BREAK_ALIGN,
-					       ops, data);
+					       write, ops, data);
 		lease_ops->index_put(index);
 	}
 	layout_provider_put(lease_ops);

@@ -89,11 +89,17 @@ pub(crate) struct Index {
     pub(crate) worker: DelayedWork<Index>,
 }
 
+/// An open file that holds leases.
+struct Holder {
+    owner: Arc<Owner>,
+    /// Which bytes are attached through it, so that this is known without a look at the others'.
+    attached: IntervalTree<()>,
+}
+
 /// What the index lock protects.
 pub(crate) struct Inner {
     pub(crate) retired: bool,
-    /// One for each open file that holds leases.
-    owners: RBTree<FileId, Arc<Owner>>,
+    holders: RBTree<FileId, Holder>,
     pub(crate) leases: IntervalTree<Lease>,
     pub(crate) attached: IntervalTree<Attached>,
     pub(crate) breaks: BreakList,
@@ -111,7 +117,7 @@ impl Index {
                 inner <- new_mutex!(
                     Inner {
                         retired: false,
-                        owners: RBTree::new(),
+                        holders: RBTree::new(),
                         leases: IntervalTree::new(),
                         attached: IntervalTree::new(),
                         breaks: BreakList::new(),
@@ -147,7 +153,7 @@ impl Index {
                 return Err(Retired);
             }
 
-            let present = inner.owners.get(&fresh.anchor.file_id()).cloned();
+            let present = inner.owner(fresh.anchor.file_id()).cloned();
             if let Some(owner) = &present {
                 // One open file has one holder (invariant I4), as long as that one lives.
                 if !owner.anchor.is_current() && !owner.anchor.is_dead() {
@@ -169,8 +175,12 @@ impl Index {
                 .and_then(|()| inner.replace(&owner, &range, Some(kind), &mut spares));
             if result.is_ok() {
                 if present.is_none() {
-                    let entry = entry.into_node(owner.anchor.file_id(), owner.clone());
-                    inner.owners.insert(entry);
+                    let holder = Holder {
+                        owner: owner.clone(),
+                        attached: IntervalTree::new(),
+                    };
+                    let entry = entry.into_node(owner.anchor.file_id(), holder);
+                    inner.holders.insert(entry);
                 }
                 owner.link(kind);
             }
@@ -185,7 +195,7 @@ impl Index {
         let range = Range::from_argument(arg);
         let mut spares = Spares::new()?;
         let mut inner = this.inner.lock();
-        let Some(owner) = inner.owners.get(&file).cloned() else {
+        let Some(owner) = inner.owner(file).cloned() else {
             return Ok(());
         };
         if !owner.anchor.is_current() && !owner.anchor.is_dead() {
@@ -224,10 +234,11 @@ impl Index {
             return;
         };
         arg.type_ = lease.kind.to_type();
-        arg.state = lease.state() as u16;
+        let state = inner.state_of(&range, &lease);
+        arg.state = state as u16;
         arg.start = range.start;
         arg.len = range.argument_len();
-        if lease.state() == State::Breaking {
+        if state == State::Breaking {
             let left = lease.deadline().saturating_sub(layout_lease::now_ms());
             arg.remaining_ms = left.try_into().unwrap_or(u32::MAX);
         }
@@ -248,14 +259,15 @@ impl Index {
             if !unsafe { owner.anchor.show(m) } {
                 return;
             }
-            let (kind, state) = (lease.kind.name(), lease.state().name());
-            seq_print!(m, "{kind:<9} {state:<9} {:<18} ", range.start);
+            let state = inner.state_of(&range, &lease);
+            let (kind, name) = (lease.kind.name(), state.name());
+            seq_print!(m, "{kind:<9} {name:<9} {:<18} ", range.start);
             match range.last {
                 u64::MAX => seq_print!(m, "{:<18}", "EOF"),
                 last => seq_print!(m, "{last:<18}"),
             }
-            seq_print!(m, " {:<8} ", inner.attached_by(owner, &range).count());
-            match lease.state() {
+            seq_print!(m, " {:<8} ", inner.count_attached(owner, &range));
+            match state {
                 State::Breaking => seq_print!(m, "{}\n", lease.deadline().saturating_sub(now)),
                 _ => seq_print!(m, "-\n"),
             }
@@ -265,7 +277,7 @@ impl Index {
     /// The last reference of an open file is gone, hence nothing is attached through it.
     pub(crate) fn release(this: &Arc<Self>, file: FileId) {
         let mut inner = this.inner.lock();
-        if let Some(owner) = inner.owners.get(&file).cloned() {
+        if let Some(owner) = inner.owner(file).cloned() {
             inner.forget_owner(&owner);
         }
         drop(inner);
@@ -277,27 +289,29 @@ impl Index {
         this: &Arc<Self>,
         bytes: Range,
         unit: u64,
+        write: bool,
         consumer: ConsumerRef,
     ) -> Result<Arc<Node>> {
         let pinned = bytes.round_out(unit);
         let memory = UniqueArc::<Node>::new_uninit(GFP_KERNEL_ACCOUNT)?;
+        let own = IntervalNode::new(bytes.start as usize, bytes.last as usize, ());
+        let own = Arc::new(own, GFP_KERNEL_ACCOUNT)?;
         let mut inner = this.inner.lock();
-        let (owner, file) = inner.cover(&bytes)?;
+        let (owner, file) = inner.cover(&bytes, write)?;
         // A lease may have been granted beside a break that meets the same DAX mapping.
         if inner.breaks.overlaps(pinned.start, pinned.last) {
             drop(inner);
             drop(file);
             return Err(EAGAIN);
         }
-        let attached = Attached::new(this.clone(), owner, bytes, consumer, file);
+        let attached = Attached::new(this.clone(), owner, own, consumer, file);
         let node = memory.pin_init_with(IntervalNode::pin_init::<Error>(
             pinned.start as usize,
             pinned.last as usize,
             attached,
         ))?;
         let node: Arc<Node> = node.into();
-        // A new node is in no tree.
-        let _ = inner.attached.insert(node.clone());
+        inner.insert_attached(&node);
         Ok(node)
     }
 
@@ -315,7 +329,7 @@ impl Index {
     /// Withdraws an index that holds nothing any more.
     pub(crate) fn retire_if_empty(self: &Arc<Self>) {
         let mut inner = self.inner.lock();
-        if inner.retired || !inner.owners.is_empty() || !inner.breaks.is_empty() {
+        if inner.retired || !inner.holders.is_empty() || !inner.breaks.is_empty() {
             return;
         }
         inner.retired = true;
@@ -331,7 +345,7 @@ impl Index {
 impl Inner {
     /// Who holds leases through an open file.
     pub(crate) fn owner(&self, file: FileId) -> Option<&Arc<Owner>> {
-        self.owners.get(&file)
+        self.holders.get(&file).map(|holder| &holder.owner)
     }
 
     /// The leases that overlap a range.
@@ -370,19 +384,52 @@ impl Inner {
             .overlapping(range.start as usize, range.last as usize)
     }
 
-    /// What a holder has attached of a range through an open file.
-    pub(crate) fn attached_by<'a>(
-        &'a self,
-        owner: &'a Arc<Owner>,
-        range: &'a Range,
-    ) -> impl Iterator<Item = ArcBorrow<'a, Node>> {
-        self.attached_in(range)
-            .filter(|a| Arc::ptr_eq(&a.owner, owner) && a.bytes.overlaps(range))
+    /// How often has a holder attached bytes of a range through an open file?
+    fn count_attached(&self, owner: &Owner, range: &Range) -> usize {
+        self.holders
+            .get(&owner.anchor.file_id())
+            .map_or(0, |holder| {
+                let attached = &holder.attached;
+                attached
+                    .overlapping(range.start as usize, range.last as usize)
+                    .count()
+            })
     }
 
     /// Has a holder attached any byte of a range through an open file?
-    pub(crate) fn has_attached(&self, owner: &Arc<Owner>, range: &Range) -> bool {
-        self.attached_by(owner, range).next().is_some()
+    pub(crate) fn has_attached(&self, owner: &Owner, range: &Range) -> bool {
+        self.holders
+            .get(&owner.anchor.file_id())
+            .is_some_and(|holder| {
+                let attached = &holder.attached;
+                attached
+                    .find(range.start as usize, range.last as usize, |_| true)
+                    .is_some()
+            })
+    }
+
+    /// The state of a lease. A break of it is over when nothing is attached there any more.
+    pub(crate) fn state_of(&self, range: &Range, lease: &Lease) -> State {
+        match lease.state() {
+            State::Breaking if !self.has_attached(&lease.owner, range) => State::Revoked,
+            state => state,
+        }
+    }
+
+    /// Puts an attachment into the index. It is in no tree.
+    fn insert_attached(&mut self, node: &Arc<Node>) {
+        if let Some(holder) = self.holders.get_mut(&node.owner.anchor.file_id()) {
+            let _ = holder.attached.insert(node.own.clone());
+        }
+        let _ = self.attached.insert(node.clone());
+    }
+
+    /// Takes an attachment out of the index. Returns whether it was there.
+    pub(crate) fn remove_attached(&mut self, node: &Arc<Node>) -> bool {
+        if let Some(holder) = self.holders.get_mut(&node.owner.anchor.file_id()) {
+            holder.attached.remove(&node.own);
+        }
+        self.attached.remove(node)
     }
 
     /// A holder that is dead and in the way of a lease: through the same open file, or in `range`.
@@ -400,12 +447,13 @@ impl Inner {
         if self.breaks.overlaps(range.start, range.last) {
             return Err(EAGAIN);
         }
-        for (_, lease) in self.leases_in(range) {
+        for (part, lease) in self.leases_in(range) {
+            let state = self.state_of(&part, &lease);
             let refused = if lease.owner.anchor.same_holder(&owner.anchor) {
                 // The broken part never becomes usable again.
-                lease.state() == State::Breaking
+                state == State::Breaking
             } else {
-                lease.state().is_live() && kind.conflicts(lease.kind)
+                state.is_live() && kind.conflicts(lease.kind)
             };
             if refused {
                 return Err(EAGAIN);
@@ -414,26 +462,37 @@ impl Inner {
         Ok(())
     }
 
-    /// Finds leases of the current process that cover a range, through one open file.
-    fn cover(&self, range: &Range) -> Result<(Arc<Owner>, ARef<File>)> {
+    /// Finds leases of the current process that cover a range, through one open file: for writable
+    /// memory, through one that is open for writing.
+    ///
+    /// One pass over all leases there, by ascending start.
+    fn cover(&mut self, range: &Range, write: bool) -> Result<(Arc<Owner>, ARef<File>)> {
+        self.serial += 1;
         let mut error = EPERM;
-        for (_, first) in self.leases_in(&Range {
-            last: range.start,
-            ..*range
-        }) {
-            let owner = &first.owner;
+        for (part, lease) in self.leases_in(range) {
+            let owner = &lease.owner;
             if !owner.anchor.is_current() {
                 continue;
             }
-            match self.covers(owner, range) {
-                Some(State::Granted) => {
-                    // SAFETY: An owner in the index is linked, and we hold the index lock.
-                    if let Some(file) = unsafe { owner.anchor.get_file() } {
-                        return Ok((owner.clone(), file));
-                    }
-                }
-                Some(State::Breaking) => error = EAGAIN,
-                _ => {}
+            let state = self.state_of(&part, &lease);
+            if !state.is_live() || !owner.cover.extend(self.serial, range, &part) {
+                continue;
+            }
+            if state == State::Breaking {
+                owner.cover.spoil();
+            }
+            if part.last < range.last {
+                continue;
+            }
+            if owner.cover.is_spoiled() {
+                error = EAGAIN;
+            } else if write && !owner.anchor.is_writable() {
+                error = EACCES;
+            } else if let Some(file) =
+                // SAFETY: An owner in the index is linked, and we hold the index lock.
+                unsafe { owner.anchor.get_file() }
+            {
+                return Ok((owner.clone(), file));
             }
         }
         if error == EPERM && !self.current_holds_any() {
@@ -442,32 +501,11 @@ impl Inner {
         Err(error)
     }
 
-    /// Do live leases of an open file cover a range without a gap? If so, in which state?
-    fn covers(&self, owner: &Arc<Owner>, range: &Range) -> Option<State> {
-        let mut state = State::Granted;
-        let mut next = range.start;
-        for (part, lease) in self.leases_in(range) {
-            if !Arc::ptr_eq(&lease.owner, owner) || !lease.state().is_live() {
-                continue;
-            }
-            if part.start > next {
-                return None;
-            }
-            if lease.state() == State::Breaking {
-                state = State::Breaking;
-            }
-            if part.last >= range.last {
-                return Some(state);
-            }
-            next = part.last + 1;
-        }
-        None
-    }
-
     /// Does the current process hold any lease on this inode?
     fn current_holds_any(&self) -> bool {
-        self.leases_in(&Range::ALL)
-            .any(|(_, lease)| lease.state().is_live() && lease.owner.anchor.is_current())
+        self.leases_in(&Range::ALL).any(|(part, lease)| {
+            lease.owner.anchor.is_current() && self.state_of(&part, &lease).is_live()
+        })
     }
 
     /// Puts a lease into the index, which is charged already.
@@ -542,8 +580,13 @@ impl Inner {
         Ok(())
     }
 
-    /// An open file holds no leases any more.
+    /// An open file holds no leases any more. Nothing happens if it was forgotten before, and
+    /// another owner may have taken its place.
     fn forget_owner(&mut self, owner: &Arc<Owner>) {
+        let file = owner.anchor.file_id();
+        if !self.owner(file).is_some_and(|present| Arc::ptr_eq(present, owner)) {
+            return;
+        }
         let mut at = self.first_lease(&Range::ALL);
         while let Some(node) = self.next_lease(&mut at, &Range::ALL) {
             if Arc::ptr_eq(&node.owner, owner) {
@@ -551,7 +594,7 @@ impl Inner {
                 owner.uncharge(1);
             }
         }
-        self.owners.remove(&owner.anchor.file_id());
+        self.holders.remove(&file);
         owner.unlink();
     }
 }

@@ -139,9 +139,11 @@ impl Provider for Index {
         start: u64,
         last: u64,
         unit: u64,
+        write: bool,
         consumer: ConsumerRef,
     ) -> Result<Self::Attachment> {
-        Index::attach(&this.into(), range::Range { start, last }, unit, consumer)
+        let bytes = range::Range { start, last };
+        Index::attach(&this.into(), bytes, unit, write, consumer)
     }
 
     fn detach(attachment: Self::Attachment) {

@@ -2,6 +2,7 @@
 
 //! Leases and who holds them.
 
+use crate::range::Range;
 use kernel::{
     fs::layout_lease::{
         kind,
@@ -89,14 +90,6 @@ impl State {
         }
     }
 
-    /// What becomes of a lease when the last attached memory is gone.
-    pub(crate) fn settled(self) -> State {
-        match self {
-            State::Granted => State::Granted,
-            State::Breaking | State::Revoked => State::Revoked,
-        }
-    }
-
     /// For `/proc/layout_leases`.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -126,6 +119,43 @@ pub(crate) struct Owner {
     told: Atomic<u64>,
     /// Is the anchor linked?
     linked: AtomicFlag,
+    pub(crate) cover: Cover,
+}
+
+/// How far the leases of an open file cover a range, while a walk looks for that.
+///
+/// Written under the index lock only.
+pub(crate) struct Cover {
+    /// Of the walk.
+    serial: Atomic<u64>,
+    /// The first byte that is not covered.
+    next: Atomic<u64>,
+    spoiled: AtomicFlag,
+}
+
+impl Cover {
+    /// Meets the next lease, by ascending start. False: there is a gap before it.
+    pub(crate) fn extend(&self, serial: u64, range: &Range, part: &Range) -> bool {
+        if self.serial.load(Relaxed) != serial {
+            self.serial.store(serial, Relaxed);
+            self.next.store(range.start, Relaxed);
+            self.spoiled.store(false, Relaxed);
+        }
+        if part.start > self.next.load(Relaxed) {
+            return false;
+        }
+        self.next.store(part.last.saturating_add(1), Relaxed);
+        true
+    }
+
+    /// What was met last covers, but is being broken.
+    pub(crate) fn spoil(&self) {
+        self.spoiled.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_spoiled(&self) -> bool {
+        self.spoiled.load(Relaxed)
+    }
 }
 
 impl Owner {
@@ -136,6 +166,11 @@ impl Owner {
                 leases: Atomic::new(0),
                 told: Atomic::new(0),
                 linked: AtomicFlag::new(false),
+                cover: Cover {
+                    serial: Atomic::new(0),
+                    next: Atomic::new(0),
+                    spoiled: AtomicFlag::new(false),
+                },
             },
             GFP_KERNEL_ACCOUNT,
         )?)
@@ -268,13 +303,10 @@ mod tests {
         assert_eq!(Granted.broken(true), Breaking);
         assert_eq!(Granted.broken(false), Revoked);
         assert_eq!(Breaking.broken(true), Breaking);
-        assert_eq!(Breaking.settled(), Revoked);
-        assert_eq!(Granted.settled(), Granted);
         // Nothing comes back.
         for attached in [true, false] {
             assert_eq!(Revoked.broken(attached), Revoked);
         }
-        assert_eq!(Revoked.settled(), Revoked);
         assert!(Granted.is_live() && Breaking.is_live() && !Revoked.is_live());
     }
 }

@@ -46,6 +46,10 @@ impl Range {
         self.start <= other.last && other.start <= self.last
     }
 
+    pub(crate) fn contains(&self, other: &Range) -> bool {
+        self.start <= other.start && other.last <= self.last
+    }
+
     /// Rounds outward to a power of two.
     pub(crate) fn round_out(&self, unit: u64) -> Self {
         Self {

@@ -48,6 +48,8 @@ struct seq_file;
  * @last: last byte, inclusive, rounded up likewise
  * @flags: LAYOUT_BREAK_*
  * @pending: attachments that overlap; written under the index lock
+ * @inode: whose layout changes
+ * @backstop: of layout_break_begin_locked(): among the breaks with locks held
  *
  * From begin to end overlapping grants and attachments fail with -EAGAIN, so
  * that @pending can only fall. Brackets do not exclude each other.
@@ -59,6 +61,8 @@ struct layout_break {
 	u64 last;
 	unsigned int flags;
 	unsigned long pending;
+	struct inode *inode;
+	struct hlist_node backstop;
 };
 
 /**
@@ -94,8 +98,9 @@ struct layout_consumer_ops {
  * @release: the last reference of an open file that has an anchor is gone
  * @break_begin: start a break and count what is attached in brk->pending
  * @break_end: end it and drop brk->index
- * @attach: attach to leases of the current process that cover [start, last];
- *	breaks meet it in the range rounded outward to @unit
+ * @attach: attach to leases of the current process that cover [start, last],
+ *	through a file that is open for writing if @write; breaks meet it in the
+ *	range rounded outward to @unit
  * @detach: remove an attachment; waits for a call into the consumer
  *
  * All may sleep except @index_get. None is called under flc_lock.
@@ -115,7 +120,7 @@ struct layout_lease_ops {
 	void (*break_begin)(struct layout_break *brk);
 	void (*break_end)(struct layout_break *brk);
 	struct layout_attachment *(*attach)(void *index, u64 start, u64 last,
-					    u64 unit,
+					    u64 unit, bool write,
 					    const struct layout_consumer_ops *ops,
 					    void *data);
 	void (*detach)(struct layout_attachment *attachment);
@@ -142,8 +147,11 @@ int locks_lease_break_time(void);
 /* Breakers */
 bool __layout_inode_is_leased(const struct inode *inode);
 int __layout_break_begin(struct layout_break *brk, struct inode *inode,
-			 loff_t start, loff_t last, unsigned int flags,
-			 void (*wait)(struct inode *inode));
+			 loff_t start, loff_t last, unsigned int flags);
+int layout_break_begin_locked(struct layout_break *brk, struct inode *inode,
+			      loff_t start, loff_t last,
+			      void (*wait)(struct inode *inode));
+void layout_break_end_locked(struct layout_break *brk);
 int __layout_break_begin_two(struct layout_break *brk1, struct inode *inode1,
 			     struct layout_break *brk2, struct inode *inode2);
 int __layout_break_begin_truncate(struct layout_break *brk,
@@ -155,7 +163,7 @@ void __layout_revoke_pagemap(const struct dev_pagemap *pgmap);
 
 /* Consumers */
 struct layout_attachment *
-layout_lease_attach(struct file *file, u64 start, u64 last,
+layout_lease_attach(struct file *file, u64 start, u64 last, bool write,
 		    const struct layout_consumer_ops *ops, void *data);
 void layout_lease_detach(struct layout_attachment *attachment);
 int layout_pin_begin(void);
@@ -182,6 +190,7 @@ bool layout_anchor_is_current(const struct layout_anchor *anchor);
 bool layout_anchor_same_holder(const struct layout_anchor *a,
 			       const struct layout_anchor *b);
 bool layout_anchor_is_dead(const struct layout_anchor *anchor);
+bool layout_anchor_is_writable(const struct layout_anchor *anchor);
 bool layout_anchor_charge(struct layout_anchor *anchor);
 void layout_anchor_uncharge(struct layout_anchor *anchor);
 bool layout_anchor_show(const struct layout_anchor *anchor, struct seq_file *m);
@@ -233,7 +242,7 @@ static inline int layout_break_begin(struct layout_break *brk,
 	brk->index = NULL;
 	if (!layout_leases_exist())
 		return 0;
-	return __layout_break_begin(brk, inode, start, last, flags, NULL);
+	return __layout_break_begin(brk, inode, start, last, flags);
 }
 
 /**
@@ -281,33 +290,6 @@ static inline int layout_break_begin_two(struct layout_break *brk1,
 	if (!layout_leases_exist())
 		return 0;
 	return __layout_break_begin_two(brk1, inode1, brk2, inode2);
-}
-
-/**
- * layout_break_begin_locked - the same for dax_break_layout()
- * @brk: token of the caller, on its stack
- * @inode: the inode
- * @start: first byte concerned
- * @last: last byte concerned, inclusive
- * @wait: schedule() with the lock dropped that page faults need, or NULL: do
- *	not wait
- *
- * Context: Process context, may sleep through @wait, interruptible.
- * Return: 0, or -ERESTARTSYS.
- */
-static inline int layout_break_begin_locked(struct layout_break *brk,
-					    struct inode *inode, loff_t start,
-					    loff_t last,
-					    void (*wait)(struct inode *inode))
-{
-	int error;
-
-	brk->index = NULL;
-	if (!layout_leases_exist())
-		return 0;
-	error = __layout_break_begin(brk, inode, start, last,
-				     wait ? 0 : LAYOUT_BREAK_NONBLOCK, wait);
-	return error == -EWOULDBLOCK ? -ERESTARTSYS : error;
 }
 
 /**
@@ -409,6 +391,10 @@ static inline int layout_break_begin_truncate(struct layout_break *brk,
 }
 
 static inline void layout_break_end(struct layout_break *brk)
+{
+}
+
+static inline void layout_break_end_locked(struct layout_break *brk)
 {
 }
 

@@ -35,7 +35,7 @@ struct ib_umem_revoke_ops {
 
 struct mr_lease *mr_lease_alloc(struct ib_umem *umem);
 int mr_lease_attach(struct mr_lease *lease, struct file *file, u64 start,
-		    u64 last);
+		    u64 last, bool write);
 int mr_lease_lock(struct mr_lease *lease);
 void mr_lease_unlock(struct mr_lease *lease);
 void mr_lease_set_mapped_locked(struct mr_lease *lease);

@@ -278,7 +278,8 @@ unsafe fn borrow<'a>(lease: *mut bindings::mr_lease) -> &'a MrLease {
     unsafe { &*lease.cast::<MrLease>() }
 }
 
-/// Attaches the bytes `[start, last]` of a file, before their pages are pinned.
+/// Attaches the bytes `[start, last]` of a file, before their pages are pinned. `write`: the device
+/// will write to them.
 ///
 /// # Safety
 ///
@@ -289,6 +290,7 @@ pub unsafe extern "C" fn mr_lease_attach(
     file: *mut bindings::file,
     start: u64,
     last: u64,
+    write: bool,
 ) -> c_int {
     from_result(|| {
         // SAFETY: By the caller.
@@ -298,7 +300,7 @@ pub unsafe extern "C" fn mr_lease_attach(
         let mut attachments = lease.attachments.lock();
         attachments.reserve(1, GFP_KERNEL_ACCOUNT)?;
         // SAFETY: `mr_lease_free()` drops the attachments before the lease.
-        let attachment = unsafe { Attachment::new(file, start, last, lease) }?;
+        let attachment = unsafe { Attachment::new(file, start, last, write, lease) }?;
         attachments.push(attachment, GFP_KERNEL_ACCOUNT)?;
         lease.several.store(attachments.len() > 1, Relaxed);
         Ok(0)

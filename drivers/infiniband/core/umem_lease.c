@@ -96,7 +96,7 @@ int umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces)
 			break;
 		pieces->piece = grown;
 		ret = mr_lease_attach(umem->lease, vma->vm_file, pos,
-				      pos + (last - first));
+				      pos + (last - first), umem->writable);
 		if (ret)
 			break;
 		pieces->piece[pieces->nr++] = piece;
@@ -126,10 +126,13 @@ static int check_pages(struct page **pages, int nr,
 	return 0;
 }
 
-/* Pin what still is the mapping that was attached. */
-static int pin_piece(const struct umem_piece *piece, unsigned long addr,
-		     unsigned long nr, unsigned int gup_flags,
-		     struct page **pages)
+/*
+ * Pin what still is the mapping that was attached. User space can hold the
+ * mmap_lock for as long as it likes; under it we wait for a filesystem only.
+ */
+static int pin_piece(struct umem_pieces *pieces, const struct umem_piece *piece,
+		     unsigned long addr, unsigned long nr,
+		     unsigned int gup_flags, struct page **pages)
 {
 	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma;
@@ -138,6 +141,8 @@ static int pin_piece(const struct umem_piece *piece, unsigned long addr,
 	ret = mmap_read_lock_killable(mm);
 	if (ret)
 		return ret;
+	pieces->section = layout_pin_begin();
+	pieces->in_section = true;
 	ret = -EFAULT;
 	vma = vma_lookup(mm, addr);
 	if (!vma || !vma_is_leasable(vma) ||
@@ -181,12 +186,9 @@ int umem_lease_pin(struct umem_pieces *pieces, unsigned long addr,
 
 		if (addr >= piece->end)
 			continue;
-		if (addr >= piece->start) {
-			/* Only a filesystem can make us wait in it. */
-			pieces->section = layout_pin_begin();
-			pieces->in_section = true;
-			return pin_piece(piece, addr, nr, gup_flags, pages);
-		}
+		if (addr >= piece->start)
+			return pin_piece(pieces, piece, addr, nr, gup_flags,
+					 pages);
 		nr = min(nr, (piece->start - addr) >> PAGE_SHIFT);
 		break;
 	}

@@ -100,7 +100,8 @@ unsafe impl<T: Consumer> Send for Attachment<T> {}
 unsafe impl<T: Consumer> Sync for Attachment<T> {}
 
 impl<T: Consumer> Attachment<T> {
-    /// Attaches the bytes `[start, last]` of `file` to a lease of the current process.
+    /// Attaches the bytes `[start, last]` of `file` to a lease of the current process; `write`: they
+    /// will be written to.
     ///
     /// Call it before the pages are pinned. `consumer` may be called from now on.
     ///
@@ -109,6 +110,7 @@ impl<T: Consumer> Attachment<T> {
     /// * [`EOPNOTSUPP`]: this process holds no lease on the file, or the blocks of the file may
     ///   move without notice.
     /// * [`EPERM`]: it holds some, but they do not cover the range.
+    /// * [`EACCES`]: they do, but through an open file that is not open for writing.
     /// * [`EAGAIN`]: a break is under way there.
     /// * [`ENOMEM`].
     ///
@@ -119,7 +121,13 @@ impl<T: Consumer> Attachment<T> {
     /// # Safety
     ///
     /// `consumer` stays valid until the attachment is dropped.
-    pub unsafe fn new(file: &File, start: u64, last: u64, consumer: *const T) -> Result<Self> {
+    pub unsafe fn new(
+        file: &File,
+        start: u64,
+        last: u64,
+        write: bool,
+        consumer: *const T,
+    ) -> Result<Self> {
         // SAFETY: `file` is valid for the call, the operations are static, and the caller promises
         // that `consumer` outlives the attachment.
         let ptr = from_err_ptr(unsafe {
@@ -127,6 +135,7 @@ impl<T: Consumer> Attachment<T> {
                 file.as_ptr(),
                 start,
                 last,
+                write,
                 &Self::OPS,
                 consumer.cast_mut().cast(),
             )
@@ -276,6 +285,12 @@ impl Anchor {
     pub fn is_dead(&self) -> bool {
         // SAFETY: By the type invariant.
         unsafe { bindings::layout_anchor_is_dead(self.ptr.as_ptr()) }
+    }
+
+    /// Is the open file open for writing? Only while the anchor is linked.
+    pub fn is_writable(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::layout_anchor_is_writable(self.ptr.as_ptr()) }
     }
 
     /// Shows the anchor in `/proc/locks`, or changes its type there.
@@ -589,12 +604,14 @@ pub trait Provider: Sized + Send + Sync + 'static {
     /// An attachment, as the consumer owns it.
     type Attachment: ForeignOwnable;
 
-    /// Attaches `[start, last]`, which breaks meet rounded outward to `unit`.
+    /// Attaches `[start, last]`, which breaks meet rounded outward to `unit`, as writable memory or
+    /// not.
     fn attach(
         this: ArcBorrow<'_, Self>,
         start: u64,
         last: u64,
         unit: u64,
+        write: bool,
         consumer: ConsumerRef,
     ) -> Result<Self::Attachment>;
 
@@ -826,6 +843,7 @@ impl<P: Provider> Registration<P> {
         start: u64,
         last: u64,
         unit: u64,
+        write: bool,
         ops: *const bindings::layout_consumer_ops,
         data: *mut c_void,
     ) -> *mut bindings::layout_attachment {
@@ -835,7 +853,8 @@ impl<P: Provider> Registration<P> {
         // INVARIANT: This is what the consumer gave, and the provider drops it in `detach`.
         let consumer = ConsumerRef { ops, data };
         // SAFETY: The C side holds a reference to the index.
-        match P::attach(unsafe { Self::borrow(index) }, start, last, unit, consumer) {
+        let index = unsafe { Self::borrow(index) };
+        match P::attach(index, start, last, unit, write, consumer) {
             Ok(attachment) => attachment.into_foreign().cast(),
             Err(error) => error.to_ptr(),
         }

@@ -963,14 +963,12 @@ HOLDERS_TEST(chown_after_grant)
 	EXPECT_DONE_SOON(self->helper);
 }
 
-/* Neither its old user nor root: a plain SIGIO would not come any more. */
-HOLDERS_TEST(setuid_after_grant)
+/* Whoever drops privileges still is told. */
+HOLDERS_TEST(drops_privileges_after_grant)
 {
 	ASSERT_START();
-	ASSERT_EQ(0, fchown(self->fd, 1001, 1001));
-	ASSERT_EQ(0, tell(&self->p, USER_A));
 	ASSERT_EQ(0, tell(&self->p, HOLD));
-	ASSERT_EQ(0, tell(&self->p, USER_B));
+	ASSERT_EQ(0, tell(&self->p, USER_A));
 	EXPECT_EQ(LAYOUT_LEASE_GRANTED, tell(&self->p, STATE));
 	EXPECT_EQ(-EACCES, tell(&self->p, LEASE));
 	EXPECT_EQ(0, tell(&self->p, REGISTER));
@@ -979,6 +977,29 @@ HOLDERS_TEST(setuid_after_grant)
 	EXPECT_NOT_DONE(self->helper);
 	EXPECT_EQ(0, tell(&self->p, DEREGISTER));
 	EXPECT_DONE_SOON(self->helper);
+	EXPECT_EQ(0, tell(&self->p, UNLOCK));
+}
+
+/*
+ * Somebody else by now, whom the user that leased may not signal: others who
+ * have the open file could choose number and time of the signal. The deadline
+ * stands.
+ */
+HOLDERS_TEST(another_user_after_grant)
+{
+	ASSERT_START();
+	ll_set_grace(1);
+	ASSERT_EQ(0, fchown(self->fd, 1001, 1001));
+	ASSERT_EQ(0, tell(&self->p, USER_A));
+	ASSERT_EQ(0, tell(&self->p, HOLD));
+	ASSERT_EQ(0, tell(&self->p, USER_B));
+	EXPECT_EQ(LAYOUT_LEASE_GRANTED, tell(&self->p, STATE));
+	EXPECT_EQ(0, tell(&self->p, REGISTER));
+	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
+	EXPECT_DONE_AT_DEADLINE(self->helper, 1);
+	EXPECT_EQ(0, tell(&self->p, QUIET));
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, tell(&self->p, STATE));
+	EXPECT_EQ(0, tell(&self->p, DEREGISTER));
 	EXPECT_EQ(0, tell(&self->p, UNLOCK));
 }
 
