@@ -48,6 +48,7 @@ LL_TEST(overlay_truncate)
 	struct ll_result res;
 	char upper[PATH_MAX];
 	struct held h;
+	int merged;
 
 	ASSERT_EQ(0, ll_sh("mkdir -p " OVL "/lower " OVL "/merged "
 			   "$DAX1/ovl/up $DAX1/ovl/work && "
@@ -56,6 +57,11 @@ LL_TEST(overlay_truncate)
 			   OVL "/merged"));
 	snprintf(upper, sizeof(upper), "%s/ovl/up/file", getenv("DAX1"));
 	ASSERT_EQ(0, ll_sh("cp %s " OVL "/merged/file", self->path));
+	/* Not through the overlay, whose file has no blocks. */
+	merged = open(OVL "/merged/file", O_RDWR);
+	ASSERT_LE(0, merged);
+	EXPECT_EQ(-EOPNOTSUPP, ll_lease(merged, F_RDLCK, 0, 0));
+	EXPECT_EQ(0, close(merged));
 	ASSERT_EQ(0, ll_hold(&h, self->rdma, upper, LEN));
 
 	ll_send(self->helper, LL_OP_TRUNCATE, OVL "/merged/file", ll_pg, 0, 0);

@@ -3,9 +3,12 @@
  * Malformed or forbidden requests: each gets the error that the documentation
  * promises, and changes nothing.
  */
+#include <stdio.h>
+#include <linux/sched.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #define LL_NO_RDMA
 #include "layout_lease_fixture.h"
@@ -377,6 +380,52 @@ LL_TEST(bad_grace)
 	EXPECT_EQ(-EINVAL, ll_write_str(sysctl, "soon"));
 	EXPECT_EQ(-EINVAL, ll_write_str(sysctl, "99999999999"));
 	EXPECT_EQ(LL_GRACE, ll_read_long(sysctl, -9));
+}
+
+static int set_no_grace(int fd)
+{
+	return ll_write_long(LL_GRACE_SYSCTL, 0);
+}
+
+/* Root of a user namespace is nobody here. */
+static int set_no_grace_in_namespace(int fd)
+{
+	if (syscall(__NR_unshare, CLONE_NEWUSER))
+		return 0;
+	return ll_write_long(LL_GRACE_SYSCTL, 0);
+}
+
+LL_TEST(grace_needs_root)
+{
+	EXPECT_EQ(-EACCES, unprivileged(-1, set_no_grace));
+	EXPECT_EQ(-EACCES, unprivileged(-1, set_no_grace_in_namespace));
+	EXPECT_EQ(LL_GRACE, ll_read_long(LL_GRACE_SYSCTL, -9));
+}
+
+/*
+ * A mount that is read-only does not keep a reader from a lease, and gives no
+ * more than a descriptor for reading does.
+ */
+LL_TEST(read_only_mount)
+{
+	char dir[] = "/tmp/layout-lease-XXXXXX", path[PATH_MAX];
+	int fd;
+
+	ASSERT_NE(NULL, mkdtemp(dir));
+	ASSERT_EQ(0, ll_sh("mount --bind $DAX1 %s && "
+			   "mount -o remount,bind,ro %s", dir, dir));
+	snprintf(path, sizeof(path), "%s%s", dir, strrchr(self->path, '/'));
+	EXPECT_EQ(-1, open(path, O_RDWR));
+	EXPECT_EQ(EROFS, errno);
+	fd = open(path, O_RDONLY);
+	EXPECT_EQ(-EACCES, ll_lease(fd, F_WRLCK, 0, 0));
+	EXPECT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	/* And it is broken by who writes elsewhere. */
+	EXPECT_EQ(0, ll_do(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0));
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(fd));
+	close(fd);
+	EXPECT_EQ(0, ll_sh("umount %s", dir));
+	rmdir(dir);
 }
 
 TEST_HARNESS_MAIN

@@ -108,6 +108,40 @@ TEST_F_TIMEOUT(limits, break_without_room, 240)
 	EXPECT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, 0));
 }
 
+/*
+ * What others break a lease into counts for its holder, who gives it back in one
+ * go. At the limit there is nothing left to break.
+ */
+TEST_F_TIMEOUT(limits, pieces_of_breaks, 240)
+{
+	const off_t step = 64 << 20;
+	struct layout_lease lease;
+	char other[PATH_MAX];
+	int fd, i;
+
+	ASSERT_EQ(0, ll_mkfile(other, sizeof(other), getenv("DAX1"), 1, 0));
+	fd = open(other, O_RDWR);
+	unlink(other);
+	ASSERT_EQ(0, ll_write_long(LIMIT_SYSCTL, 9));
+	ASSERT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, 0));
+	/* Each of them makes two more of it. */
+	for (i = 1; i <= 4; i++)
+		ASSERT_EQ(0, ll_do(&self->env.helper, LL_OP_PUNCH, self->path,
+				   i * step, 1, 0));
+	EXPECT_EQ(-ENOLCK, ll_lease(fd, F_RDLCK, 0, 0));
+	ASSERT_EQ(0, ll_getlayout(self->fd, 5 * step, 1, &lease));
+	EXPECT_EQ(LAYOUT_LEASE_GRANTED, lease.state);
+	ASSERT_EQ(0, ll_do(&self->env.helper, LL_OP_PUNCH, self->path, 5 * step,
+			   1, 0));
+	ASSERT_EQ(0, ll_getlayout(self->fd, 6 * step, 1, &lease));
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, lease.state);
+
+	ASSERT_EQ(0, ll_unlock(self->fd));
+	EXPECT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	EXPECT_EQ(0, ll_unlock(fd));
+	close(fd);
+}
+
 /* As another user, optionally in a user namespace of his own. */
 static int other_user(const char *path, bool namespace)
 {

@@ -223,6 +223,46 @@ LL_TEST(two_leases)
 	EXPECT_TRUE(ll_no_signal());
 }
 
+/* Many small changes: one signal for each 2 MiB that is leased, and no more. */
+LL_TEST(many_small_changes)
+{
+	int fd = open(self->path, O_RDWR), i;
+
+	ASSERT_EQ(0, fcntl(fd, F_SETSIG, SIGRTMIN));
+	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	for (i = 0; i < 50; i++)
+		ASSERT_EQ(0, ll_do(self->helper, LL_OP_PUNCH, self->path,
+				   (off_t)i * 40960, 4096, 0));
+	EXPECT_SIGNAL(fd, POLL_MSG);
+	EXPECT_TRUE(ll_no_signal());
+	ASSERT_EQ(0, ll_do(self->helper, LL_OP_PUNCH, self->path, 2 << 20, 1,
+			   0));
+	EXPECT_SIGNAL(fd, POLL_MSG);
+	EXPECT_TRUE(ll_no_signal());
+}
+
+/* Who shares the open file chooses the number, and is not told itself. */
+LL_TEST(number_of_another_process)
+{
+	int fd = open(self->path, O_RDWR), status;
+	siginfo_t info = {};
+	pid_t pid;
+
+	ASSERT_EQ(0, fcntl(fd, F_SETSIG, SIGRTMIN));
+	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	pid = fork();
+	if (!pid)
+		_exit(fcntl(fd, F_SETSIG, SIGIO) || punch(self->helper,
+							  self->path) ||
+		      !ll_no_signal());
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	ASSERT_EQ(0, ll_signal(SIGIO, LL_SOON_MS, &info));
+	EXPECT_EQ(POLL_MSG, info.si_code);
+	EXPECT_EQ(fd, info.si_fd);
+	EXPECT_TRUE(ll_no_signal());
+}
+
 /* Two open files: one signal for each, with its descriptor and its number. */
 LL_TEST(two_open_files)
 {
