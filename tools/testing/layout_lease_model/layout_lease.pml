@@ -1,0 +1,1093 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Layout leases: one file, one range, its holders, breakers, device, worker and
+ * module. See README.rst; "functions" says which transition is which function.
+ *
+ * What the kernel does under one mutex without sleeping is one atomic step here,
+ * which takes and drops that mutex. Only a statement that blocks ends the
+ * atomicity, with the mutex held. Steps that the comments call "inside" are part
+ * of such a step of the caller.
+ */
+
+#ifndef HOLDERS
+#define HOLDERS		2	/* processes with an open file and an MR each: 1 or 2 */
+#endif
+#ifndef BREAKERS
+#define BREAKERS	2	/* truncate and the like: in the VFS, then in DAX */
+#endif
+#ifndef SEIZERS
+#define SEIZERS		0	/* a break and no more */
+#endif
+#ifndef INDEXES
+#define INDEXES		2	/* that exist at a time */
+#endif
+#ifndef ROUNDS
+#define ROUNDS		1	/* leases that a holder takes; 0: for ever */
+#endif
+#ifndef FAILS
+#define FAILS		1	/* how often the device refuses to stop, for each MR */
+#endif
+
+#define NONE		7
+
+/* A name for each property, to be found in the output; never true. */
+hidden byte I1_pinned_only_while_attached, I2_reachable_only_while_pinned;
+hidden byte I2_nothing_pinned_while_the_layout_changes;
+hidden byte no_call_of_the_driver_after_disarm;
+hidden byte an_index_that_goes_is_empty, a_lease_is_released_from_its_index;
+hidden byte the_module_goes_unused;
+
+hidden byte k, x;		/* of loops inside of steps */
+hidden byte found;
+
+/*
+ * The mutexes. Order: index lock, claim, inner.
+ */
+bool index_lock[INDEXES];	/* Index::inner */
+bool claim_lock[HOLDERS];	/* Attached::claim */
+bool inner_lock[HOLDERS];	/* MrLease::inner */
+
+#define lock(l)		!(l) -> l = true
+#define unlock(l)	l = false
+
+/*
+ * The index of the inode. Leases and attachments are by holder, with the index
+ * that they are in.
+ */
+byte published = NONE;		/* flc_layout_index */
+byte index_ref[INDEXES];	/* Arc<Index> */
+bool retired[INDEXES];
+bool timer[INDEXES];		/* the delayed work is queued, and owns a reference */
+bool running[INDEXES];		/* the worker runs */
+
+mtype = { NO_LEASE, GRANTED, BREAKING, REVOKED };
+mtype lease[HOLDERS] = NO_LEASE;
+byte lease_in[HOLDERS] = NONE;
+
+byte file_ref[HOLDERS] = 1;	/* of the open file: descriptor, calls, attachments */
+bool descriptor[HOLDERS] = true;
+
+/* struct layout_break: two for each breaker, in the VFS and in DAX */
+#define BREAKS		(2 * BREAKERS + SEIZERS)
+bool on_record[BREAKS];
+byte break_in[BREAKS] = NONE;
+byte pending[BREAKS];
+
+/*
+ * Attached: the attachment of an MR
+ */
+mtype = { NOTHING, QUIESCED, UNPINNED, FAILED };
+byte attached_in[HOLDERS] = NONE;
+bool attached[HOLDERS];		/* in the tree of the index */
+bool in_batch[HOLDERS];
+bool handle[HOLDERS];		/* the Attachment of the consumer */
+bool deadline[HOLDERS];		/* is set, and comes at any time */
+bool consumer[HOLDERS];		/* Claim::consumer */
+bool keeps_file[HOLDERS];	/* Claim::file */
+mtype progress[HOLDERS] = NOTHING; /* Claim::progress */
+byte failures[HOLDERS];
+
+bool waits_changed[HOLDERS];	/* sleeps on Index::changed */
+
+/*
+ * MrLease, and what driver and device do with the MR
+ */
+mtype = { PRIVATE, ARMED, REVOKING, MR_REVOKED, DISARMED };
+mtype = { PINNED, TAKEN, GIVEN_BACK };
+mtype = { NO_ACCESS, ACCESS, ACCESSED };
+mtype mr[HOLDERS] = PRIVATE;	/* Inner::state */
+mtype pages[HOLDERS] = PINNED;	/* Inner::pages: who unpins */
+bool pinning[HOLDERS];		/* see HOLE_PIN_WINDOW */
+bool loose_pin[HOLDERS];	/* pages are pinned, and not yet in the scatter list */
+bool listed_pin[HOLDERS];	/* pages are pinned, and in the scatter list */
+bool driver[HOLDERS];		/* what the callbacks of the driver use is there */
+bool key[HOLDERS];		/* is valid: the device may begin to access pages */
+mtype device[HOLDERS] = NO_ACCESS;
+
+/*
+ * The filesystem
+ */
+bool fs_lock;			/* invalidate_lock: of breakers, against page faults */
+bool mapped = true;				/* a page table has the page, which is a reference */
+bool changing;			/* blocks are freed, moved or shared */
+byte breakers_done;
+
+#if HOLDERS == 1
+#define ANY(what)	(what(0))
+#define ANY_IN(i, what)	(what(i, 0))
+#else
+#define ANY(what)	(what(0) || what(1))
+#define ANY_IN(i, what)	(what(i, 0) || what(i, 1))
+#endif
+#define IS_PINNED(m)	(loose_pin[m] || listed_pin[m])
+#define HAS_LEASE(i, m)	(lease_in[m] == i)
+#define HAS_ATTACHED(i, m) (attached[m] && attached_in[m] == i)
+#define HAS_DEADLINE(i, m) (HAS_ATTACHED(i, m) && deadline[m])
+#define IS_REVOKED(m)	(mr[m] == REVOKING || mr[m] == MR_REVOKED)
+
+/*
+ * The module
+ */
+#ifdef UNLOAD
+mtype = { LIVE, GOING, GONE };
+mtype module = LIVE;
+byte module_ref;
+byte in_code;			/* calls into the module */
+
+/* layout_provider_get(), and the call that follows it */
+inline provider_get(ok)
+{
+	d_step {
+		ok = (module == LIVE);
+		if
+		:: ok -> module_ref++; in_code++
+		:: else
+		fi
+	}
+}
+
+/* the return from the call, and layout_provider_put(), which is built in */
+inline provider_put()
+{
+	in_code--;
+	module_ref--
+}
+
+/* layout_anchor_alloc(), layout_anchor_free(), inside: an anchor holds the module. */
+#ifdef NO_MODULE_PIN
+#define anchor_get()	skip
+#define anchor_put()	skip
+#else
+#define anchor_get()	module_ref++
+#define anchor_put()	module_ref--
+#endif
+#else
+#define provider_get(ok) ok = true
+#define provider_put()	skip
+#define anchor_get()	skip
+#define anchor_put()	skip
+#endif
+
+/*
+ * Finding an index
+ */
+#ifdef KEEP_INDEX
+/* Then a call is one step. */
+#define CALL	atomic
+/* There is one from the beginning, for ever: for runs that are about pages. */
+#define index_get(i)		i = 0
+#define index_get_or_new(i)	i = 0
+#define index_ref_get(i)	skip
+#define index_drop(i)		skip
+#define index_put(i)		i = NONE
+#define retire_if_empty(i)	i = NONE
+#else
+#define CALL
+#define index_ref_get(i)	index_ref[i]++
+
+/* layout_lease_index_get(), index_get() */
+inline index_get(i)
+{
+	d_step {
+		i = published;
+		if
+		:: i != NONE -> index_ref[i]++
+		:: else
+		fi
+	}
+}
+
+/*
+ * Registration::index(), layout_lease_index_publish(): find it, or publish a new
+ * one, which nobody has seen before. NONE: no memory.
+ */
+inline index_get_or_new(i)
+{
+	d_step {
+		i = published;
+		if
+		:: i != NONE -> index_ref[i]++
+		:: else ->
+			for (k : 0 .. INDEXES - 1) {
+				if
+				:: i == NONE && index_ref[k] == 0 -> i = k
+				:: else
+				fi
+			}
+			if
+			:: i != NONE -> index_ref[i] = 2; published = i
+			:: else
+			fi
+		fi
+	}
+}
+
+/* index_put(), inside; the second one for a variable that had the reference */
+inline index_drop(i)
+{
+	index_ref[i]--;
+	if
+	:: index_ref[i] == 0 ->
+		assert(!(ANY_IN(i, HAS_LEASE) || ANY_IN(i, HAS_ATTACHED) || timer[i]) ||
+		       an_index_that_goes_is_empty);
+		retired[i] = false
+	:: else
+	fi
+}
+
+inline index_put(i)
+{
+	index_drop(i);
+	i = NONE
+}
+#endif
+
+/*
+ * Inside of steps under the index lock
+ */
+
+/* BreakList::overlaps() */
+inline overlaps(i)
+{
+	found = false;
+	for (k : 0 .. BREAKS - 1) {
+		found = found || (on_record[k] && break_in[k] == i)
+	}
+}
+
+/* Index::schedule(): the worker runs when the earliest deadline has come. */
+inline schedule(i)
+{
+	if
+	:: ANY_IN(i, HAS_DEADLINE) && !timer[i] -> timer[i] = true; index_ref_get(i)
+	:: else
+	fi
+}
+
+/* Inner::settle(), BreakList::settle() */
+inline settle(m)
+{
+	if
+	:: attached[m] ->
+		attached[m] = false;
+		for (k : 0 .. BREAKS - 1) {
+			if
+			:: on_record[k] && break_in[k] == attached_in[m] && pending[k] ->
+				pending[k]--
+			:: else
+			fi
+		}
+		if
+		:: lease[m] == BREAKING -> lease[m] = REVOKED
+		:: else
+		fi
+	:: else
+	fi
+}
+
+/* An attachment goes when neither consumer nor index nor batch have it. */
+inline node_put(m)
+{
+	if
+	:: !handle[m] && !attached[m] && !in_batch[m] && attached_in[m] != NONE ->
+		anchor_put();
+		index_drop(attached_in[m]);
+		attached_in[m] = NONE;
+		deadline[m] = false;
+		progress[m] = NOTHING
+	:: else
+	fi
+}
+
+/* Inner::forget_owner() */
+inline forget_owner(h)
+{
+	lease[h] = NO_LEASE;
+	lease_in[h] = NONE;
+	anchor_put()
+}
+
+/* The sleepers on Index::changed wake up, inside. */
+inline notify_all()
+{
+	for (k : 0 .. HOLDERS - 1) {
+		waits_changed[k] = false
+	}
+}
+
+#ifndef KEEP_INDEX
+/*
+ * Index::retire_if_empty(), layout_lease_index_unpublish(), cancel_delayed();
+ * then the caller drops its reference.
+ */
+inline retire_if_empty(i)
+{
+	atomic {
+		lock(index_lock[i]);
+		overlaps(i);
+		if
+		:: retired[i] || found || ANY_IN(i, HAS_LEASE) ->
+			unlock(index_lock[i]);
+			index_put(i)
+		:: else ->
+			retired[i] = true;
+			published = NONE;
+			index_ref[i]--;
+			unlock(index_lock[i])
+		fi
+	}
+	if
+	:: i != NONE ->
+		d_step {
+#ifndef NO_CANCEL
+			if
+			:: timer[i] -> timer[i] = false; index_drop(i)
+			:: else
+			fi;
+#endif
+			index_drop(i);
+			i = NONE
+		}
+	:: else
+	fi
+}
+#endif
+
+/*
+ * The holder: system calls
+ */
+
+/* do_set_lease(), Registration::set(), Index::grant(), Inner::check_grant() */
+inline set_lease(h, i, ok, done)
+{
+CALL {
+	provider_get(ok);
+	if
+	:: ok ->
+		done = false;
+		do
+		:: !done ->
+			index_get_or_new(i);
+			if
+			:: i == NONE -> done = true; ok = false
+			:: else ->
+				atomic {
+					lock(index_lock[i]);
+					overlaps(i);
+#ifdef NO_BREAK_RECORD
+					found = false;
+#endif
+					if
+#ifndef NO_RETIRED_CHECK
+					:: retired[i]
+#endif
+					:: else ->
+						done = true;
+						if
+						:: found || lease[h] == BREAKING ->
+							ok = false
+						:: else ->
+							if
+							:: lease_in[h] == NONE -> anchor_get()
+							:: else
+							fi;
+							lease[h] = GRANTED;
+							lease_in[h] = i
+						fi
+					fi;
+					unlock(index_lock[i])
+				}
+				if
+				:: done -> retire_if_empty(i)
+				:: else -> d_step { index_put(i) }
+				fi
+			fi
+		:: else -> done = false; break
+		od;
+		provider_put()
+	:: else
+	fi
+}
+}
+
+/*
+ * unset_lease(), Index::unlock(), Index::take_back(); without "revoke" it fails
+ * (EBUSY) if something is attached.
+ */
+inline unset_lease(h, i, ok, revoke, done)
+{
+CALL {
+	provider_get(ok);
+	if
+	:: ok ->
+		index_get(i);
+		if
+		:: i != NONE ->
+			do
+			:: !done ->
+				atomic {
+					lock(index_lock[i]);
+					if
+					:: HAS_LEASE(i, h) && HAS_ATTACHED(i, h) && revoke ->
+						deadline[h] = true;
+						schedule(i);
+						waits_changed[h] = true
+					:: HAS_LEASE(i, h) && HAS_ATTACHED(i, h) && !revoke ->
+						done = true
+					:: HAS_LEASE(i, h) && !HAS_ATTACHED(i, h) ->
+						forget_owner(h);
+						done = true
+					:: !HAS_LEASE(i, h) -> done = true
+					fi;
+					unlock(index_lock[i])
+				}
+				!waits_changed[h]
+			:: else -> done = false; break
+			od;
+			retire_if_empty(i)
+		:: else
+		fi;
+		provider_put()
+	:: else
+	fi
+}
+}
+
+/* The last fput: locks_remove_layout(), layout_lease_release(), Index::release() */
+proctype Release(byte h)
+{
+	byte i = NONE;
+	bool ok;
+
+end:	file_ref[h] == 0;
+CALL {
+	if
+	:: lease_in[h] != NONE ->
+		provider_get(ok);
+		index_get(i);
+		assert((ok && i != NONE) || a_lease_is_released_from_its_index);
+		atomic {
+			lock(index_lock[i]);
+			if
+			:: lease_in[h] == i -> forget_owner(h)
+			:: else
+			fi;
+			unlock(index_lock[i])
+		}
+		retire_if_empty(i);
+		provider_put()
+	:: else
+	fi
+}
+}
+
+/*
+ * The consumer: a memory region
+ */
+
+/* layout_lease_attach(), Index::attach(), Inner::cover(), mr_lease_attach() */
+inline attach(h, i, ok)
+{
+CALL {
+	provider_get(ok);
+	if
+	:: ok ->
+		index_get(i);
+		if
+		:: i == NONE -> ok = false
+		:: else ->
+			atomic {
+				lock(index_lock[i]);
+				overlaps(i);
+#ifdef NO_BREAK_RECORD
+				found = false;
+#endif
+				if
+				:: !found && HAS_LEASE(i, h) && lease[h] == GRANTED &&
+				   file_ref[h] > 0 ->
+					file_ref[h]++;
+					keeps_file[h] = true;
+					consumer[h] = true;
+					handle[h] = true;
+					attached[h] = true;
+					attached_in[h] = i;
+					index_ref_get(i);
+					anchor_get()
+				:: else -> ok = false
+				fi;
+				unlock(index_lock[i]);
+				index_put(i)
+			}
+		fi;
+		provider_put()
+	:: else
+	fi
+}
+}
+
+/* layout_lease_detach(), Index::detach(), Attached::detach() */
+inline detach(h, ok, file)
+{
+	provider_get(ok);
+	assert(ok || the_module_goes_unused);
+	atomic {
+		lock(claim_lock[h]);
+		consumer[h] = false;
+		file = keeps_file[h];
+		keeps_file[h] = false;
+		unlock(claim_lock[h])
+	}
+	atomic {
+		lock(index_lock[attached_in[h]]);
+		settle(h);
+		unlock(index_lock[attached_in[h]])
+	}
+	d_step {
+		notify_all();
+		if
+		:: file -> file_ref[h]--; file = false
+		:: else
+		fi;
+		handle[h] = false;
+		node_put(h);
+		/* and the MrLease, which nobody sees any more */
+		mr[h] = PRIVATE;
+		pages[h] = PINNED;
+		failures[h] = 0;
+		device[h] = NO_ACCESS
+	}
+	provider_put()
+}
+
+/* ib_umem_release(): umem_lease_take_pages(), mr_lease_take_pages(), mr_lease_free() */
+inline umem_release(h, ok, mine)
+{
+	atomic {
+		lock(inner_lock[h]);
+		if
+		:: mr[h] != MR_REVOKED -> mr[h] = DISARMED
+		:: else
+		fi;
+		mine = (pages[h] == PINNED);
+		if
+		:: mine -> pages[h] = TAKEN
+		:: else
+		fi;
+		unlock(inner_lock[h])
+	}
+	if
+	:: mine -> mine = false; listed_pin[h] = false
+	:: else
+	fi;
+	detach(h, ok, mine)
+}
+
+/* umem_lease_pin(), pin_piece(): a page that is not mapped takes a fault */
+inline pin(h, ok)
+{
+#ifndef HOLE_PIN_WINDOW
+	atomic {
+		lock(inner_lock[h]);
+		ok = !IS_REVOKED(h);
+		pinning[h] = ok;
+		unlock(inner_lock[h])
+	}
+#endif
+	if
+	:: ok ->
+		atomic { (mapped || !fs_lock) -> mapped = true; loose_pin[h] = true }
+		/* ib_umem_lease_lock(), mr_lease_lock(), into the scatter list, unlock */
+		atomic {
+			lock(inner_lock[h]);
+			ok = !IS_REVOKED(h);
+			if
+			:: ok -> listed_pin[h] = true; loose_pin[h] = false
+			:: else
+			fi;
+			unlock(inner_lock[h])
+		}
+		loose_pin[h] = false;
+		pinning[h] = false
+	:: else
+	fi
+}
+
+/*
+ * reg_user_mr of a driver: ib_umem_get_va_leased(), umem_lease_attach(),
+ * mr_lease_alloc(), and ib_umem_lease_arm_locked()
+ */
+inline reg_mr(h, i, ok, tmp)
+{
+	/* Here, not in the kernel, the old one has to be gone. */
+	attached_in[h] == NONE;
+	attach(h, i, ok);
+	if
+	:: ok ->
+		pin(h, ok);
+		if
+		:: ok ->
+			atomic {
+				lock(inner_lock[h]);
+				ok = !IS_REVOKED(h);
+				if
+				:: ok -> driver[h] = true; key[h] = true; mr[h] = ARMED
+				:: else
+				fi;
+				unlock(inner_lock[h])
+			}
+		:: else
+		fi;
+		if
+		:: ok
+		:: else -> umem_release(h, ok, tmp); ok = false
+		fi
+	:: else
+	fi
+}
+
+/* dereg_mr of a driver: ib_umem_lease_disarm(), mr_lease_disarm() */
+inline dereg_mr(h, ok, tmp)
+{
+	atomic {
+#ifndef NO_DISARM_LOCK
+		lock(inner_lock[h]);
+#endif
+		if
+		:: mr[h] != MR_REVOKED -> mr[h] = DISARMED
+		:: else
+		fi;
+#ifndef NO_DISARM_LOCK
+		unlock(inner_lock[h]);
+#endif
+		driver[h] = false
+	}
+	key[h] = false;
+	device[h] != ACCESS;
+	umem_release(h, ok, tmp)
+}
+
+proctype Holder(byte h)
+{
+	byte i = NONE, round;
+	bool ok, tmp;
+
+	do
+	:: ROUNDS == 0 || round < ROUNDS ->
+		set_lease(h, i, ok, tmp);
+		if
+		:: ok -> reg_mr(h, i, ok, tmp)
+		:: else
+		fi;
+		if
+#ifndef UNLOAD
+#if ROUNDS > 0
+		:: true -> goto idle	/* for ever, with what it has */
+#endif
+#endif
+		:: ok -> dereg_mr(h, ok, tmp)
+		:: !ok
+		fi;
+		if
+		:: true -> unset_lease(h, i, ok, false, tmp)
+		:: true
+		fi;
+#if ROUNDS > 0
+		round++
+#endif
+	:: else -> break
+	od;
+	/* close */
+	atomic { descriptor[h] = false; file_ref[h]-- }
+idle:	skip
+}
+
+/* Another thread of the holder: F_UNLCK with LAYOUT_LEASE_REVOKE, at any time. */
+proctype Unlocker(byte h)
+{
+	byte i = NONE;
+	bool ok, tmp;
+
+	if
+	:: true ->
+		if
+		:: d_step { descriptor[h] -> file_ref[h]++ }
+			unset_lease(h, i, ok, true, tmp);
+			file_ref[h]--
+		:: !descriptor[h]
+		fi
+	:: true
+	fi
+}
+
+/*
+ * The device
+ */
+
+/* It checks the key and begins in one read section of RCU, as rxe and siw do. */
+proctype Device(byte m)
+{
+end:	do
+	:: d_step { key[m] && device[m] == NO_ACCESS -> device[m] = ACCESS }
+	:: device[m] == ACCESS -> device[m] = ACCESSED
+	od
+}
+
+/*
+ * The worker
+ */
+
+/* Consumer::begin() of MrLease, Driver::begin() */
+inline mr_begin(m)
+{
+	lock(inner_lock[m]);
+	if
+	:: mr[m] == PRIVATE -> mr[m] = MR_REVOKED
+	:: mr[m] == ARMED ->
+		assert(driver[m] || no_call_of_the_driver_after_disarm);
+		key[m] = false;
+		mr[m] = REVOKING
+	:: else
+	fi;
+	unlock(inner_lock[m])
+}
+
+/* Consumer::finish() of MrLease, Driver::finish(): waits, or fails. */
+inline mr_finish(m)
+{
+	lock(inner_lock[m]);
+	progress[m] = QUIESCED;
+	if
+	:: mr[m] == REVOKING ->
+		if
+		:: failures[m] < FAILS -> failures[m]++; progress[m] = FAILED
+		:: true ->
+#ifndef NO_QUIESCE
+			device[m] != ACCESS;
+#endif
+			assert(driver[m] || no_call_of_the_driver_after_disarm);
+			mr[m] = MR_REVOKED
+		fi
+	:: else
+	fi;
+	unlock(inner_lock[m])
+}
+
+/* Consumer::unpin() of MrLease, umem_lease_unpin() */
+inline mr_unpin(m)
+{
+	lock(inner_lock[m]);
+	if
+	:: mr[m] == MR_REVOKED && !pinning[m] ->
+		if
+		:: pages[m] == PINNED -> listed_pin[m] = false; pages[m] = GIVEN_BACK
+		:: else
+		fi;
+		if
+		:: pages[m] == GIVEN_BACK -> progress[m] = UNPINNED
+		:: else
+		fi
+	:: else
+	fi;
+	unlock(inner_lock[m])
+}
+
+#define IN_BATCH(m)	(in_batch[m] && attached_in[m] == i)
+
+/* A step of Batch::revoke() for one attachment; ConsumerRef */
+#define call(m, guard, step)					\
+	atomic { \
+		if \
+		:: IN_BATCH(m) -> \
+			lock(claim_lock[m]); \
+			if \
+			:: consumer[m] && guard(m) -> step(m) \
+			:: else \
+			fi; \
+			unlock(claim_lock[m]) \
+		:: else \
+		fi \
+	}
+
+#if HOLDERS == 1
+#define for_each(guard, step)	call(0, guard, step)
+#else
+#define for_each(guard, step)	call(0, guard, step); call(1, guard, step)
+#endif
+#define ALWAYS(m)	true
+#define IS_QUIESCED(m)	(progress[m] == QUIESCED)
+
+/*
+ * Index::revoke_overdue(), Batch::push(), Batch::pop(): when a deadline has come,
+ * which may be any of those that are set, and others with it. Index::bury() only
+ * makes one come earlier.
+ */
+proctype Worker(byte i)
+{
+end:	do
+	:: d_step { timer[i] -> timer[i] = false; running[i] = true }
+		atomic {
+			lock(index_lock[i]);
+			if
+			:: HAS_DEADLINE(i, 0) -> in_batch[0] = true
+#if HOLDERS > 1
+			:: HAS_DEADLINE(i, 1) -> in_batch[1] = true
+			:: HAS_DEADLINE(i, 0) && HAS_DEADLINE(i, 1) ->
+				in_batch[0] = true;
+				in_batch[1] = true
+#endif
+			:: !ANY_IN(i, HAS_DEADLINE)
+			fi;
+			unlock(index_lock[i])
+		}
+		for_each(ALWAYS, mr_begin);
+		for_each(ALWAYS, mr_finish);
+		for_each(IS_QUIESCED, mr_unpin);
+		atomic {
+			lock(index_lock[i]);
+			for (x : 0 .. HOLDERS - 1) {
+				if
+				:: IN_BATCH(x) ->
+					if
+					:: progress[x] == UNPINNED ->
+						settle(x);
+						if
+						:: keeps_file[x] ->
+							keeps_file[x] = false;
+							file_ref[x]--
+						:: else
+						fi
+					:: progress[x] == FAILED && consumer[x] ->
+						deadline[x] = true
+					:: else -> deadline[x] = false
+					fi;
+					in_batch[x] = false;
+					node_put(x)
+				:: else
+				fi
+			}
+#ifndef NO_RETRY
+			schedule(i);
+#endif
+			unlock(index_lock[i])
+		}
+		d_step { notify_all(); index_drop(i); running[i] = false }
+	od
+}
+
+/*
+ * Breakers
+ */
+
+/* layout_break_begin(): Index::break_begin(), BreakList::begin() */
+inline break_begin(t, ok, always)
+{
+CALL {
+	provider_get(ok);
+	if
+	:: ok ->
+		do
+		:: true ->
+#ifndef HOLE_NO_INDEX
+			if
+			:: always ->
+				index_get_or_new(break_in[t]);
+				assert(break_in[t] != NONE)
+			:: else -> index_get(break_in[t])
+			fi;
+#else
+			index_get(break_in[t]);
+#endif
+			if
+			:: break_in[t] == NONE -> provider_put(); break
+			:: else
+			fi;
+			atomic {
+				lock(index_lock[break_in[t]]);
+				if
+#ifndef HOLE_RETIRED
+				:: retired[break_in[t]] -> ok = false
+#endif
+				:: else ->
+					for (k : 0 .. HOLDERS - 1) {
+						if
+						:: HAS_ATTACHED(break_in[t], k) ->
+							pending[t]++;
+							deadline[k] = true
+						:: else
+						fi;
+						if
+						:: HAS_LEASE(break_in[t], k) && lease[k] == GRANTED && HAS_ATTACHED(break_in[t], k) ->
+							lease[k] = BREAKING
+						:: HAS_LEASE(break_in[t], k) && lease[k] == GRANTED && !HAS_ATTACHED(break_in[t], k) ->
+							lease[k] = REVOKED
+						:: else
+						fi
+					}
+					on_record[t] = true;
+					schedule(break_in[t])
+				fi;
+				unlock(index_lock[break_in[t]])
+			}
+			if
+			:: ok -> break
+			:: else -> d_step { ok = true; index_put(break_in[t]) }
+			fi
+		od
+	:: else
+	fi
+}
+}
+
+/* layout_break_end(): Index::break_end(), BreakList::end() */
+inline break_end(t)
+{
+CALL {
+	if
+	:: break_in[t] != NONE ->
+		atomic {
+			lock(index_lock[break_in[t]]);
+			on_record[t] = false;
+			pending[t] = 0;
+			unlock(index_lock[break_in[t]])
+		}
+		retire_if_empty(break_in[t]);
+		provider_put()
+	:: else
+	fi
+}
+}
+
+#define VFS(b)		(2 * (b))
+#define DAX(b)		(2 * (b) + 1)
+
+/* vfs_truncate() and others, then dax_break_layout() under the lock */
+proctype Breaker(byte b)
+{
+	bool ok;
+
+	break_begin(VFS(b), ok, false);
+	/* __layout_break_begin(): sleep, or a signal comes, or it does not wait */
+	if
+	:: true -> pending[VFS(b)] == 0
+	:: pending[VFS(b)] != 0 -> goto done
+	fi;
+
+	atomic { lock(fs_lock) }
+	/* layout_break_begin_locked(): sleeps with the lock dropped */
+	break_begin(DAX(b), ok, true);
+	do
+	:: pending[DAX(b)] == 0 -> break
+	:: pending[DAX(b)] != 0 ->
+		unlock(fs_lock);
+		if
+		:: true -> pending[DAX(b)] == 0
+		:: pending[DAX(b)] != 0 -> goto interrupted
+		fi;
+		atomic { lock(fs_lock) }
+	od;
+	/* dax_layout_busy_page_range() unmaps; wait_page_idle is for 0 references */
+	do
+	:: d_step { mapped = false; ok = ANY(IS_PINNED) }
+		if
+		:: !ok -> break
+		:: else
+		fi;
+		do
+		:: ANY(IS_PINNED) || mapped ->
+			unlock(fs_lock);
+			!(ANY(IS_PINNED) || mapped);
+			atomic { lock(fs_lock) }
+		:: else -> break
+		od
+	od;
+	changing = true;
+	changing = false;
+	unlock(fs_lock);
+interrupted:
+	break_end(DAX(b));
+done:	break_end(VFS(b));
+	breakers_done++
+}
+
+#if SEIZERS > 0
+/* seize(), __layout_revoke() */
+proctype Seizer(byte t)
+{
+	bool ok;
+
+	break_begin(t, ok, false);
+	pending[t] == 0;
+#ifdef KEEP_INDEX
+	/* What it began on does not go, so that this is enough for a change, too. */
+	changing = true;
+	changing = false;
+#endif
+	break_end(t);
+	breakers_done++
+}
+#endif
+
+#ifdef UNLOAD
+/* rmmod: LayoutLease::drop(), layout_lease_unregister() */
+proctype Rmmod()
+{
+	d_step { module_ref == 0 -> module = GOING }
+	/* The queue is destroyed, which waits for what runs, not for what is delayed. */
+	!running[0] && !running[1];
+	assert((in_code == 0 && !timer[0] && !timer[1] &&
+		index_ref[0] == 0 && index_ref[1] == 0) || the_module_goes_unused);
+	module = GONE
+}
+#endif
+
+/* Looks at each state. */
+#define BAD_I1(m)	(IS_PINNED(m) && \
+			 !(attached[m] && lease_in[m] == attached_in[m] && \
+			   (lease[m] == GRANTED || lease[m] == BREAKING)))
+#define BAD_I2(m)	((key[m] || device[m] == ACCESS) && !listed_pin[m])
+#define IS_REACHED(m)	(IS_PINNED(m) || key[m] || device[m] == ACCESS)
+
+proctype Monitor()
+{
+end:	do
+	:: d_step { ANY(BAD_I1) -> assert(I1_pinned_only_while_attached) }
+	:: d_step { ANY(BAD_I2) -> assert(I2_reachable_only_while_pinned) }
+	:: d_step { changing && ANY(IS_REACHED) ->
+		    assert(I2_nothing_pinned_while_the_layout_changes) }
+	od
+}
+
+init {
+	atomic {
+		byte n;
+
+		run Monitor();
+		for (n : 0 .. INDEXES - 1) {
+			run Worker(n)
+		}
+		for (n : 0 .. HOLDERS - 1) {
+			run Device(n);
+			run Release(n);
+			run Holder(n)
+		}
+#ifdef UNLOCKER
+		run Unlocker(0);
+#endif
+		for (n : 0 .. BREAKERS - 1) {
+			run Breaker(n)
+		}
+#if SEIZERS > 0
+		for (n : 2 * BREAKERS .. BREAKS - 1) {
+			run Seizer(n)
+		}
+#endif
+#ifdef UNLOAD
+		run Rmmod()
+#endif
+	}
+}
+
+#ifdef LIVENESS
+/* Under weak fairness; I3: each break ends, whoever takes leases meanwhile. */
+ltl I3_each_break_ends { <> (breakers_done == BREAKERS + SEIZERS) }
+#endif
