@@ -7,6 +7,7 @@ help:
 	@echo 'make demo                  build everything and run the demonstration'
 	@echo 'make test                  build everything and run all tests'
 	@echo '                           [TESTS="NAME..."] [TEST_FS=xfs] [TEST_RDMA=siw0]'
+	@echo 'make model                 check the model of the protocol'
 	@echo 'make kernel                build the kernel'
 	@echo 'make selftests             build the test programs and samples too'
 	@echo 'make shell                 a shell in the guest [FS=xfs|ext4]'
@@ -43,6 +44,9 @@ demo:
 test:
 	@scripts/test.sh
 
+model:
+	@scripts/model.sh
+
 apply:
 	@scripts/apply.sh '$(KDIR)'
 
@@ -55,4 +59,4 @@ check-drivers:
 clean:
 	@scripts/clean.sh
 
-.PHONY: help kernel selftests shell guest demo test apply check-patches check-drivers clean
+.PHONY: help kernel selftests shell guest demo test model apply check-patches check-drivers clean

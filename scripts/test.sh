@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Runs all tests: the KUnit suites while the guest boots, then each selftest in
-# a process of its own. The last line is "N passed, N failed, N skipped".
+# Runs all tests: the model, the KUnit suites while the guest boots, then each
+# selftest in a process of its own. The last line is "N passed, N failed, N skipped".
 #
-#   TESTS         selftests to run (default: all)
+#   TESTS         selftests to run (default: all, and the model)
 #   TEST_FS       file systems to run them on (default: xfs and ext4)
 #   TEST_RDMA     RDMA devices to run them on (default: rxe0 and siw0)
 #   TEST_TIMEOUT  seconds that one of them may take (default 300)
@@ -54,6 +54,17 @@ done
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
+if [ -z "${TESTS:-}" ]; then
+	say "the model"
+	start=$SECONDS status=0
+	echo '#:# plan model' >>"$tmp/results"
+	"$TOP/scripts/model.sh" | tee "$tmp/output" || status=$?
+	{
+		echo '#:# begin model'
+		cat "$tmp/output"
+		echo "#:# end model $status $((SECONDS - start)) s"
+	} >>"$tmp/results"
+fi
 kunit=(-k)
 
 # run_tests FS WHERE PROGRAM...: in one guest; WHERE names it in the results.

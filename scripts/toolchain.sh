@@ -14,7 +14,8 @@
 
 . "$(dirname "$0")/lib.sh"
 
-# Build tools; compiler and linker; user programs; the guest and what it runs.
+# Build tools; compiler and linker; user programs; the guest and what it runs; the
+# model.
 PACKAGES=(
 	git make gcc libc6-dev bc bison flex patch perl python3 rsync cpio kmod xz-utils
 	libelf-dev libssl-dev
@@ -22,12 +23,13 @@ PACKAGES=(
 	libibverbs-dev librdmacm-dev
 	qemu-system-x86 busybox-static ndctl xfsprogs e2fsprogs iproute2 util-linux
 	ibverbs-providers ibverbs-utils nfs-kernel-server stress-ng
+	spin
 )
 # The same for other systems, as commands.
 COMMANDS=(
 	git make gcc bc bison flex patch perl python3 rsync cpio modprobe depmod xz
 	clang ld.lld llvm-ar llvm-nm llvm-objcopy llvm-strip
-	qemu-system-x86_64 busybox ndctl mkfs.xfs mkfs.ext4 ip rdma setsid ibv_devices
+	qemu-system-x86_64 busybox ndctl mkfs.xfs mkfs.ext4 ip rdma setsid ibv_devices spin
 )
 
 # at_least A B: is version A at least B?

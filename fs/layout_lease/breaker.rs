@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How a lease is broken.
+//! How a lease is broken. Change `tools/testing/layout_lease_model/layout_lease.pml` with it.
 //!
 //! ```text
 //! break_begin   leases in the range: Granted -> Breaking, holders are signalled, attachments get

@@ -6,7 +6,8 @@
 //! leases that cover them. A break of any of these revokes the whole memory region, once; from the
 //! others it detaches then by itself, since nothing is pinned there any more.
 //!
-//! `ib_umem` is an opaque pointer here. How pages are pinned is in `umem_lease.c`.
+//! `ib_umem` is an opaque pointer here. How pages are pinned is in `umem_lease.c`. Change
+//! `tools/testing/layout_lease_model/layout_lease.pml` with it.
 
 use core::{
     mem,

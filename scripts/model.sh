@@ -1,0 +1,11 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Checks the model of the protocol, see tools/testing/layout_lease_model/.
+
+. "$(dirname "$0")/lib.sh"
+
+if ! command -v spin >/dev/null || ! command -v gcc >/dev/null; then
+	"$TOP/scripts/toolchain.sh"
+fi
+exec "$TOP/tools/testing/layout_lease_model/run" "$@"
