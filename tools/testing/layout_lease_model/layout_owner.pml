@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Layout leases: one open file that processes share, whose holder has died while
+ * an MR stays attached. Who is its next holder? See README.rst.
+ *
+ * All of this is under the index lock, which is dropped only to sleep in
+ * take_back. A process has an owner of the same number.
+ */
+
+#define NONE		7
+#define OWNERS		3
+#define DEAD		0	/* the owner that was there first */
+
+/* A name for each property, to be found in the output; never true. */
+hidden byte a_lease_has_its_owner_in_the_index, a_file_that_goes_has_no_lease;
+
+bool index_lock;		/* Index::inner */
+byte in_map = NONE;		/* Inner::owners, of this file */
+bool lease[OWNERS];		/* in the tree, and the anchor is linked to the file */
+bool attached[OWNERS];
+bool deadline[OWNERS];
+bool waits_changed[OWNERS];	/* sleeps on Index::changed */
+byte file_ref = 2;		/* a descriptor in each process that lives */
+
+#define lock(l)		!(l) -> l = true
+#define unlock(l)	l = false
+
+/* Inner::forget_owner(), inside of a step under the index lock */
+inline forget_owner(o)
+{
+	lease[o] = false;
+#ifndef HOLE_FORGET_BY_FILE
+	if
+	:: in_map == o -> in_map = NONE
+	:: else
+	fi
+#else
+	in_map = NONE
+#endif
+}
+
+/* Index::take_back(): returns with the index lock held */
+inline take_back(me, o)
+{
+	do
+	:: atomic {
+		lock(index_lock);
+		if
+		:: attached[o] ->
+			deadline[o] = true;
+			waits_changed[me] = true;
+			unlock(index_lock)
+		:: else -> break
+		fi
+	   }
+		!waits_changed[me]
+	od
+}
+
+/* Index::grant(), Inner::find_dead() */
+inline set_lease(me, present)
+{
+	do
+	:: atomic {
+		lock(index_lock);
+		present = in_map;
+		if
+		:: present == NONE || present == me ->
+			in_map = me;
+			lease[me] = true;
+			unlock(index_lock);
+			break
+		:: present != NONE && present != me && present != DEAD ->
+			/* EBUSY */
+			unlock(index_lock);
+			break
+		:: present == DEAD -> unlock(index_lock)
+		fi
+	   }
+		take_back(me, present);
+		atomic { forget_owner(present); unlock(index_lock) }
+	od
+}
+
+/* Index::unlock() with LAYOUT_LEASE_REVOKE */
+inline unset_lease(me, present)
+{
+	atomic {
+		lock(index_lock);
+		present = in_map;
+		if
+		:: present != NONE && present != me && present != DEAD ->
+			present = NONE
+		:: else
+		fi;
+		unlock(index_lock)
+	}
+	if
+	:: present != NONE ->
+		take_back(me, present);
+		atomic { forget_owner(present); unlock(index_lock) }
+	:: else
+	fi
+}
+
+proctype Process(byte me)
+{
+	byte present;
+
+	if
+	:: true -> set_lease(me, present)
+	:: true -> unset_lease(me, present); set_lease(me, present)
+	fi;
+	if
+	:: true -> unset_lease(me, present)
+	:: true
+	fi;
+	file_ref--
+}
+
+/* Index::revoke_overdue(): takes back, settles, notifies */
+proctype Worker()
+{
+	byte o;
+
+end:	do
+	:: d_step {
+		attached[DEAD] && deadline[DEAD] && !index_lock ->
+		attached[DEAD] = false;
+		for (o : 0 .. OWNERS - 1) {
+			waits_changed[o] = false
+		}
+	   }
+	od
+}
+
+/* Index::release(), of the last reference; then the file is freed. */
+proctype Release()
+{
+	file_ref == 0;
+	atomic {
+		if
+		:: in_map != NONE -> forget_owner(in_map)
+		:: else
+		fi;
+		assert(!(lease[0] || lease[1] || lease[2]) || a_file_that_goes_has_no_lease)
+	}
+}
+
+#define IS_LOST(o)	(lease[o] && in_map != o)
+
+/* Looks at each state. */
+proctype Monitor()
+{
+end:	do
+	:: d_step {
+		!index_lock && (IS_LOST(0) || IS_LOST(1) || IS_LOST(2)) ->
+		assert(a_lease_has_its_owner_in_the_index)
+	   }
+	od
+}
+
+init {
+	atomic {
+		lease[DEAD] = true;
+		in_map = DEAD;
+		if
+		:: attached[DEAD] = true
+		:: skip
+		fi;
+		run Monitor();
+		run Worker();
+		run Release();
+		run Process(1);
+		run Process(2)
+	}
+}
