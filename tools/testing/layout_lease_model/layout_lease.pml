@@ -72,6 +72,7 @@ bool descriptor[HOLDERS] = true;
 bool on_record[BREAKS];
 byte break_in[BREAKS] = NONE;
 byte pending[BREAKS];
+byte backstops;			/* breaks in DAX, with or without an index */
 
 /*
  * Attached: the attachment of an MR
@@ -118,6 +119,11 @@ byte breakers_done;
 #else
 #define ANY(what)	(what(0) || what(1))
 #define ANY_IN(i, what)	(what(i, 0) || what(i, 1))
+#endif
+#ifdef NO_BACKSTOPS
+#define BACKSTOPS	0
+#else
+#define BACKSTOPS	backstops
 #endif
 #define IS_PINNED(m)	(loose_pin[m] || listed_pin[m])
 #define HAS_LEASE(i, m)	(lease_in[m] == i)
@@ -199,7 +205,7 @@ inline index_get(i)
 
 /*
  * Registration::index(), layout_lease_index_publish(): find it, or publish a new
- * one, which nobody has seen before. NONE: no memory.
+ * one, which nobody has seen before. NONE: no memory, or backstop_is_under_way().
  */
 inline index_get_or_new(i)
 {
@@ -215,7 +221,8 @@ inline index_get_or_new(i)
 				fi
 			}
 			if
-			:: i != NONE -> index_ref[i] = 2; published = i
+			:: BACKSTOPS -> i = NONE
+			:: i != NONE && !BACKSTOPS -> index_ref[i] = 2; published = i
 			:: else
 			fi
 		fi
@@ -264,7 +271,7 @@ inline schedule(i)
 	fi
 }
 
-/* Inner::settle(), BreakList::settle() */
+/* Inner::settle(), BreakList::settle(); the state that Inner::state_of() says then */
 inline settle(m)
 {
 	if
@@ -878,61 +885,42 @@ end:	do
  * Breakers
  */
 
-/* layout_break_begin(): Index::break_begin(), BreakList::begin() */
-inline break_begin(t, ok, always)
+/*
+ * layout_break_begin(), break_start(): Index::break_begin(), BreakList::begin().
+ * The index may have been retired meanwhile, and another one have its place.
+ */
+inline break_begin(t, ok)
 {
 CALL {
 	provider_get(ok);
 	if
 	:: ok ->
-		do
-		:: true ->
-#ifndef HOLE_NO_INDEX
-			if
-			:: always ->
-				index_get_or_new(break_in[t]);
-				assert(break_in[t] != NONE)
-			:: else -> index_get(break_in[t])
-			fi;
-#else
-			index_get(break_in[t]);
-#endif
-			if
-			:: break_in[t] == NONE -> provider_put(); break
-			:: else
-			fi;
+		index_get(break_in[t]);
+		if
+		:: break_in[t] == NONE -> provider_put()
+		:: else ->
 			atomic {
 				lock(index_lock[break_in[t]]);
-				if
-#ifndef HOLE_RETIRED
-				:: retired[break_in[t]] -> ok = false
-#endif
-				:: else ->
-					for (k : 0 .. HOLDERS - 1) {
-						if
-						:: HAS_ATTACHED(break_in[t], k) ->
-							pending[t]++;
-							deadline[k] = true
-						:: else
-						fi;
-						if
-						:: HAS_LEASE(break_in[t], k) && lease[k] == GRANTED && HAS_ATTACHED(break_in[t], k) ->
-							lease[k] = BREAKING
-						:: HAS_LEASE(break_in[t], k) && lease[k] == GRANTED && !HAS_ATTACHED(break_in[t], k) ->
-							lease[k] = REVOKED
-						:: else
-						fi
-					}
-					on_record[t] = true;
-					schedule(break_in[t])
-				fi;
+				for (k : 0 .. HOLDERS - 1) {
+					if
+					:: HAS_ATTACHED(break_in[t], k) ->
+						pending[t]++;
+						deadline[k] = true
+					:: else
+					fi;
+					if
+					:: HAS_LEASE(break_in[t], k) && lease[k] == GRANTED && HAS_ATTACHED(break_in[t], k) ->
+						lease[k] = BREAKING
+					:: HAS_LEASE(break_in[t], k) && lease[k] == GRANTED && !HAS_ATTACHED(break_in[t], k) ->
+						lease[k] = REVOKED
+					:: else
+					fi
+				}
+				on_record[t] = true;
+				schedule(break_in[t]);
 				unlock(index_lock[break_in[t]])
 			}
-			if
-			:: ok -> break
-			:: else -> d_step { ok = true; index_put(break_in[t]) }
-			fi
-		od
+		fi
 	:: else
 	fi
 }
@@ -965,16 +953,17 @@ proctype Breaker(byte b)
 {
 	bool ok;
 
-	break_begin(VFS(b), ok, false);
-	/* __layout_break_begin(): sleep, or a signal comes, or it does not wait */
+	break_begin(VFS(b), ok);
+	/* __layout_break_begin(), break_wait(): sleep, or a signal comes, or it does not wait */
 	if
 	:: true -> pending[VFS(b)] == 0
 	:: pending[VFS(b)] != 0 -> goto done
 	fi;
 
 	atomic { lock(fs_lock) }
-	/* layout_break_begin_locked(): sleeps with the lock dropped */
-	break_begin(DAX(b), ok, true);
+	/* layout_break_begin_locked(), backstop_add(): sleeps with the lock dropped */
+	backstops++;
+	break_begin(DAX(b), ok);
 	do
 	:: pending[DAX(b)] == 0 -> break
 	:: pending[DAX(b)] != 0 ->
@@ -1004,7 +993,9 @@ proctype Breaker(byte b)
 	changing = false;
 	unlock(fs_lock);
 interrupted:
+	/* layout_break_end_locked(), backstop_del() */
 	break_end(DAX(b));
+	backstops--;
 done:	break_end(VFS(b));
 	breakers_done++
 }
@@ -1015,7 +1006,7 @@ proctype Seizer(byte t)
 {
 	bool ok;
 
-	break_begin(t, ok, false);
+	break_begin(t, ok);
 	pending[t] == 0;
 #ifdef KEEP_INDEX
 	/* What it began on does not go, so that this is enough for a change, too. */

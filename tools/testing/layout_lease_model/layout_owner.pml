@@ -29,7 +29,7 @@ byte file_ref = 2;		/* a descriptor in each process that lives */
 inline forget_owner(o)
 {
 	lease[o] = false;
-#ifndef HOLE_FORGET_BY_FILE
+#ifndef NO_OWNER_CHECK
 	if
 	:: in_map == o -> in_map = NONE
 	:: else
