@@ -603,16 +603,15 @@ static int break_wait(struct layout_break *brk,
 int __layout_break_begin(struct layout_break *brk, struct inode *inode,
 			 loff_t start, loff_t last, unsigned int flags)
 {
-	int error;
+	int error = 0;
 
-	if (!break_start(brk, inode, start, last, flags)) {
-		/* Whoever was asked to come again has come. */
-		embargo(inode, 0);
-		return 0;
-	}
-	error = break_wait(brk, NULL);
+	if (break_start(brk, inode, start, last, flags))
+		error = break_wait(brk, NULL);
 	if (error)
 		__layout_break_end(brk);
+	else
+		/* Whoever was asked to come again has come. */
+		embargo(inode, 0);
 	return error;
 }
 EXPORT_SYMBOL_GPL(__layout_break_begin);

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include "layout_lease_fixture.h"
@@ -262,6 +263,72 @@ LL_TEST(nonblock_descriptor)
 	ll_proc_stop(&p);
 }
 
+/* Whoever does not wait comes again, and nobody has leased meanwhile. */
+LL_TEST(comes_again)
+{
+	struct held h;
+
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
+	EXPECT_EQ(-EWOULDBLOCK, ll_do(self->helper, LL_OP_OPEN_TRUNC,
+				      self->path, 0, 0, O_NONBLOCK));
+	EXPECT_SIGNAL(h.fd, POLL_MSG);
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+	EXPECT_EQ(-EAGAIN, ll_lease(h.fd, F_RDLCK, 0, 0));
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(h.fd));
+	EXPECT_EQ(0, ll_do(self->helper, LL_OP_OPEN_TRUNC, self->path, 0, 0,
+			   O_NONBLOCK));
+	EXPECT_EQ(0, ll_lease(h.fd, F_RDLCK, 0, 0));
+	EXPECT_EQ(0, ll_unlock(h.fd));
+}
+
+/* Or it does not come again. */
+LL_TEST(does_not_come_again)
+{
+	struct held h;
+	long begun;
+	int ret;
+
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
+	ll_set_grace(1);
+	begun = ll_now_ms();
+	EXPECT_EQ(-EWOULDBLOCK, ll_do(self->helper, LL_OP_OPEN_TRUNC,
+				      self->path, 0, 0, O_NONBLOCK));
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+	while ((ret = ll_lease(h.fd, F_RDLCK, 0, 0)) == -EAGAIN &&
+	       ll_now_ms() < begun + 1000 + LL_SLACK_MS)
+		ll_sleep_ms(10);
+	EXPECT_EQ(0, ret);
+	EXPECT_LE(begun + 1000, ll_now_ms());
+	EXPECT_EQ(0, ll_unlock(h.fd));
+}
+
+/*
+ * While a filesystem changes the layout nobody gets a first lease either: here
+ * it waits for a page that a pipe has, which no lease is about.
+ */
+LL_TEST(first_lease_during_a_change)
+{
+	int fd = open(self->path, O_RDWR), p[2];
+	char *map = ll_map(fd, 0, ll_pg, PROT_READ | PROT_WRITE);
+	struct iovec iov = { map, ll_pg };
+	char buf[64];
+
+	memset(map, 1, ll_pg);
+	ASSERT_EQ(0, pipe(p));
+	ASSERT_EQ(sizeof(buf), write(p[1], buf, sizeof(buf)));
+	ASSERT_EQ((ssize_t)ll_pg, syscall(__NR_vmsplice, p[1], &iov, 1, 0));
+	ASSERT_EQ(0, munmap(map, ll_pg));
+	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
+	EXPECT_NOT_DONE(self->helper);
+	EXPECT_EQ(-EAGAIN, ll_lease(fd, F_RDLCK, 0, 0));
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+	close(p[0]);
+	close(p[1]);
+	EXPECT_DONE_SOON(self->helper);
+	EXPECT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	EXPECT_EQ(0, ll_unlock(fd));
+}
+
 /* Holds 4 to 6 MiB, with a region there, and punches a hole at 0. */
 static void holding_breaker(int sock, void *arg)
 {
@@ -381,9 +448,11 @@ LL_TEST(two_files)
 	ASSERT_EQ(0, ll_getlayout(h[1].fd, 0, 0, &lease));
 	EXPECT_EQ(LAYOUT_LEASE_BREAKING, lease.state);
 	EXPECT_LT(0, lease.remaining_ms);
-	EXPECT_EQ(0, ibv_dereg_mr(h[0].mr));
-	EXPECT_NOT_DONE(self->helper);
+	/* While the first one is waited for, the second one stays broken. */
 	EXPECT_EQ(0, ibv_dereg_mr(h[1].mr));
+	EXPECT_EQ(-EAGAIN, ll_lease(h[1].fd, F_RDLCK, 0, 0));
+	EXPECT_NOT_DONE(self->helper);
+	EXPECT_EQ(0, ibv_dereg_mr(h[0].mr));
 	EXPECT_DONE_SOON(self->helper);
 	unlink(other);
 }

@@ -173,6 +173,36 @@ LL_TEST(lease_through_another_open_file)
 	EXPECT_EQ(0, ll_unlock(fd2));
 }
 
+/*
+ * The region keeps the open file of its lease, which has to be one that keeps
+ * the mount writable if a peer may write.
+ */
+LL_TEST(lease_through_a_file_for_reading)
+{
+	struct ibv_mr *mr;
+	char *map;
+	int fd, fd2;
+
+	map = map_file(self->path, &fd);
+	fd2 = open(self->path, O_RDONLY);
+	ASSERT_EQ(0, ll_lease(fd2, F_RDLCK, 0, 0));
+	EXPECT_EQ(EACCES, ll_reg_errno(self->rdma, map, LEN, LL_ACCESS));
+	EXPECT_EQ(EACCES, ll_reg_errno(self->rdma, map, LEN,
+				       IBV_ACCESS_LOCAL_WRITE));
+	mr = ll_reg(self->rdma, map, LEN, IBV_ACCESS_REMOTE_READ);
+	ASSERT_NE(NULL, mr);
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+
+	/* Any of the files that are leased will do. */
+	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	mr = ll_reg(self->rdma, map, LEN, LL_ACCESS);
+	ASSERT_NE(NULL, mr);
+	EXPECT_EQ(0, ll_unlock(fd2));
+	EXPECT_EQ(-EBUSY, ll_unlock(fd));
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+	EXPECT_EQ(0, ll_unlock(fd));
+}
+
 LL_TEST(half_covered)
 {
 	struct ibv_mr *mr;
