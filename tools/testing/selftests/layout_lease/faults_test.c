@@ -358,7 +358,7 @@ DEVICE_TEST(takes_long)
 
 	if (ll_sh("modinfo test_lockup >/dev/null 2>&1"))
 		SKIP(return, "no CONFIG_TEST_LOCKUP");
-	ASSERT_EQ(0, ll_sh("dmesg -C && modprobe test_lockup time_secs=20 state=R "
+	ASSERT_EQ(0, ll_sh("dmesg -C && modprobe test_lockup time_secs=15 state=R "
 			   "lock_rcu=Y >/dev/null 2>&1 &"));
 	ASSERT_EQ(0, ll_sh_soon("until dmesg | grep -q 'test_lockup: START'; "
 				"do :; done"));
