@@ -106,6 +106,13 @@ long ll_status_kb(const char *field)
 	return value;
 }
 
+long ll_env_number(const char *name, long or_else)
+{
+	const char *text = getenv(name);
+
+	return text && *text ? strtol(text, NULL, 0) : or_else;
+}
+
 int ll_sh(const char *format, ...)
 {
 	char cmd[1024];
@@ -398,6 +405,45 @@ bool ll_gone(int fd)
 	while ((n = ll_proc_locks(fd)) && ll_now_ms() < end)
 		ll_sleep_ms(20);
 	return n == 0;
+}
+
+long ll_proc_leases(void)
+{
+	FILE *f = fopen("/proc/layout_leases", "re");
+	long n = -1;		/* the heading */
+	int c;
+
+	if (!f)
+		return -errno;
+	while ((c = getc(f)) != EOF)
+		n += c == '\n';
+	fclose(f);
+	return n;
+}
+
+long ll_module_refs(void)
+{
+	return ll_read_long("/sys/module/" LL_MODULE "/refcnt", -1);
+}
+
+long ll_module_settle(int fd)
+{
+	int i;
+
+	ll_lease(fd, F_RDLCK, 0, 0);
+	ll_unlock(fd);
+	for (i = 0; i < 50 && ll_module_refs() > 0; i++)
+		ll_sleep_ms(100);
+	return ll_module_refs();
+}
+
+bool ll_module_refs_become(long refs)
+{
+	long end = ll_now_ms() + LL_SLACK_MS;
+
+	while (ll_module_refs() != refs && ll_now_ms() < end)
+		ll_sleep_ms(20);
+	return ll_module_refs() == refs;
 }
 
 /* Signals */

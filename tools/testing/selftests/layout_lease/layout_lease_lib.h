@@ -50,6 +50,7 @@ int ll_write_long(const char *path, long value);
 long ll_read_long(const char *path, long or_else);
 void ll_set_grace(int seconds);
 long ll_status_kb(const char *field);
+long ll_env_number(const char *name, long or_else);	/* environment */
 int ll_drop_privileges(void);
 /* A shell command, as in printf(): 0, its exit status, or -1. */
 int ll_sh(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -91,6 +92,15 @@ int ll_getlayout(int fd, __u64 start, __u64 len,
 int ll_state(int fd);		/* of the first lease in the file, or -errno */
 int ll_proc_locks(int fd);	/* lines LAYOUT of this inode in /proc/locks */
 bool ll_gone(int fd);		/* such lines go away soon */
+long ll_proc_leases(void);	/* leases in /proc/layout_leases */
+
+/* References of the module; -1: it is built in or not loaded. */
+#define LL_MODULE	"layout_lease"
+long ll_module_refs(void);
+/* Load it and wait until what earlier tests left has settled. */
+long ll_module_settle(int fd);
+/* Releasing is partly deferred, so wait for what must come. */
+bool ll_module_refs_become(long refs);
 
 static inline int ll_lease(int fd, int type, __u64 start, __u64 len)
 {

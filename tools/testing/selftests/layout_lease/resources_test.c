@@ -12,24 +12,7 @@
 
 #define LEN		(16 * ll_pg)
 #define LEN_KB		((long)LEN / 1024)
-#define MODULE		"layout_lease"
-#define MODULE_DIR	"/sys/module/" MODULE
-
-/* References of the module; -1: it is built in or not loaded. */
-static long module_refs(void)
-{
-	return ll_read_long(MODULE_DIR "/refcnt", -1);
-}
-
-/* Releasing is partly deferred, so wait for what must come. */
-static bool module_refs_become(long refs)
-{
-	long end = ll_now_ms() + LL_SLACK_MS;
-
-	while (module_refs() != refs && ll_now_ms() < end)
-		ll_sleep_ms(20);
-	return module_refs() == refs;
-}
+#define MODULE_DIR	"/sys/module/" LL_MODULE
 
 static bool pinned_becomes(long kb)
 {
@@ -40,24 +23,12 @@ static bool pinned_becomes(long kb)
 	return ll_status_kb("VmPin") == kb;
 }
 
-/* Load the module and wait until what earlier tests left has settled. */
-static long settled_refs(int fd)
-{
-	int i;
-
-	ll_lease(fd, F_RDLCK, 0, 0);
-	ll_unlock(fd);
-	for (i = 0; i < 50 && module_refs() > 0; i++)
-		ll_sleep_ms(100);
-	return module_refs();
-}
-
 LL_TEST(failed_grants)
 {
 	int memfd = memfd_create("layout_lease", 0);
 	int fd = open(self->path, O_RDWR);
 	int ro = open(self->path, O_RDONLY);
-	long refs = settled_refs(fd);
+	long refs = ll_module_settle(fd);
 	int i;
 
 	ASSERT_EQ(0, ll_do(self->helper, LL_OP_LEASE, self->path, 0, ll_pg,
@@ -75,7 +46,7 @@ LL_TEST(failed_grants)
 	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(ro));
 	ASSERT_EQ(0, ll_do(self->helper, LL_OP_UNLOCK, "", 0, 0, 0));
 	EXPECT_TRUE(ll_gone(fd));
-	EXPECT_TRUE(module_refs_become(refs));
+	EXPECT_TRUE(ll_module_refs_become(refs));
 }
 
 LL_TEST(failed_registrations)
@@ -85,7 +56,7 @@ LL_TEST(failed_registrations)
 	int fd, i;
 
 	fd = open(self->path, O_RDWR);
-	refs = settled_refs(fd);
+	refs = ll_module_settle(fd);
 	map = ll_map(fd, 0, LEN, PROT_READ | PROT_WRITE);
 	gap = ll_map(fd, 0, LEN, PROT_READ | PROT_WRITE);
 	ASSERT_EQ(0, munmap(gap + LEN - ll_pg, ll_pg));
@@ -108,7 +79,7 @@ LL_TEST(failed_registrations)
 	}
 	EXPECT_TRUE(pinned_becomes(pinned));
 	EXPECT_EQ(0, ll_proc_locks(fd));
-	EXPECT_TRUE(module_refs_become(refs));
+	EXPECT_TRUE(ll_module_refs_become(refs));
 	EXPECT_EQ(0, ll_do(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0));
 }
 
@@ -190,7 +161,7 @@ static void cycles(struct __test_metadata *_metadata, struct ll_env *env,
 	char *map;
 
 	own = open(env->path, O_RDWR);
-	refs = settled_refs(own);
+	refs = ll_module_settle(own);
 	for (i = 0; i < 40; i++) {
 		fd = open(env->path, O_RDWR);
 		map = ll_map(fd, 0, LEN, PROT_READ | PROT_WRITE);
@@ -212,7 +183,7 @@ static void cycles(struct __test_metadata *_metadata, struct ll_env *env,
 	}
 	EXPECT_TRUE(pinned_becomes(pinned));
 	EXPECT_TRUE(ll_gone(own));
-	EXPECT_TRUE(module_refs_become(refs));
+	EXPECT_TRUE(ll_module_refs_become(refs));
 	/* Other processes open and close files too. */
 	for (i = 0; i < 100; i++) {
 		if (ll_read_long("/proc/sys/fs/file-nr", 0) <= files + 12)
@@ -289,17 +260,17 @@ FIXTURE_SETUP(module)
 	self->fd = open(self->env.path, O_RDWR);
 	ret = ll_lease(self->fd, F_RDLCK, 0, 0);
 	/* A setup that fails has no teardown. */
-	if (ret || module_refs() < 0)
+	if (ret || ll_module_refs() < 0)
 		ll_env_exit(&self->env);
 	ASSERT_EQ(0, ret);
-	if (module_refs() < 0)
-		SKIP(return, MODULE " is built in");
+	if (ll_module_refs() < 0)
+		SKIP(return, LL_MODULE " is built in");
 }
 
 FIXTURE_TEARDOWN(module)
 {
-	if (access(MODULE_DIR, F_OK) && system("modprobe " MODULE))
-		TH_LOG("cannot load " MODULE " again");
+	if (access(MODULE_DIR, F_OK) && system("modprobe " LL_MODULE))
+		TH_LOG("cannot load " LL_MODULE " again");
 	ll_env_exit(&self->env);
 }
 
@@ -307,7 +278,7 @@ FIXTURE_TEARDOWN(module)
 
 static int unload(void)
 {
-	return syscall(__NR_delete_module, MODULE, O_NONBLOCK) ? -errno : 0;
+	return syscall(__NR_delete_module, LL_MODULE, O_NONBLOCK) ? -errno : 0;
 }
 
 static bool unloads_soon(void)
@@ -322,7 +293,7 @@ static bool unloads_soon(void)
 
 MODULE_TEST(lease)
 {
-	EXPECT_LT(0, module_refs());
+	EXPECT_LT(0, ll_module_refs());
 	EXPECT_EQ(-EAGAIN, unload());
 	EXPECT_EQ(LAYOUT_LEASE_GRANTED, ll_state(self->fd));
 	ASSERT_EQ(0, ll_unlock(self->fd));
@@ -336,7 +307,7 @@ MODULE_TEST(lease)
 	EXPECT_NE(0, access(MODULE_DIR, F_OK));
 
 	EXPECT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, 0))
-		TH_LOG("the first lease does not load " MODULE);
+		TH_LOG("the first lease does not load " LL_MODULE);
 	EXPECT_EQ(0, access(MODULE_DIR, F_OK));
 }
 
