@@ -7,6 +7,9 @@ help:
 	@echo 'make demo                  build everything and run the demonstration'
 	@echo 'make test                  build everything and run all tests'
 	@echo '                           [TESTS="NAME..."] [TEST_FS=xfs] [TEST_RDMA=siw0]'
+	@echo 'make stress TIME=SECONDS   holders and breakers under load, a check that no block'
+	@echo '                           is written to that the file does not own, and that'
+	@echo '                           nothing is left [SEED=N] [FS=xfs|ext4]'
 	@echo 'make model                 check the model of the protocol'
 	@echo 'make kernel                build the kernel'
 	@echo 'make selftests             build the test programs and samples too'
@@ -47,6 +50,9 @@ test:
 model:
 	@scripts/model.sh
 
+stress:
+	@scripts/stress.sh
+
 apply:
 	@scripts/apply.sh '$(KDIR)'
 
@@ -59,4 +65,4 @@ check-drivers:
 clean:
 	@scripts/clean.sh
 
-.PHONY: help kernel selftests shell guest demo test model apply check-patches check-drivers clean
+.PHONY: help kernel selftests shell guest demo test stress model apply check-patches check-drivers clean

@@ -90,7 +90,7 @@ FIXTURE_SETUP(flight)
 	ASSERT_NE(NULL, self->peer_mr);
 	ASSERT_EQ(0, ll_do(&self->env.helper, LL_OP_WRITE, self->env.path, 0,
 			   LEN, OLD));
-	ASSERT_EQ(0, ll_fill_up(getenv("DAX1")));
+	ASSERT_EQ(0, ll_fill_up(getenv("DAX1"), 1 << 20));
 	ll_set_grace(0);
 }
 

@@ -213,7 +213,7 @@ TEST_F_TIMEOUT(flush, revoked_meanwhile, 240)
 	int i, bad = 0;
 	long size;
 
-	ASSERT_EQ(0, ll_fill_up(getenv("DAX1")));
+	ASSERT_EQ(0, ll_fill_up(getenv("DAX1"), 1 << 20));
 	ll_set_grace(0);
 	ibv_wr_start(qp);
 	for (i = 0; i < 16; i++) {

@@ -23,7 +23,7 @@
 #include "kselftest_harness.h"
 #include "layout_lease_lib.h"
 
-#define CALLS		60000
+#define CALLS		80000
 #define LIMIT_SYSCTL	"/proc/sys/user/max_layout_leases"
 #define NO_LIMIT	1000000
 #define MB2		(2ULL << 20)	/* breaks are rounded to this */

@@ -288,7 +288,7 @@ static int open_nameless(const char *dir)
 	return fd < 0 ? ret : fd;
 }
 
-int ll_fill_up(const char *dir)
+int ll_fill_up(const char *dir, long leave)
 {
 	long long size = 0, chunk;
 	int fd = open_nameless(dir);
@@ -298,7 +298,7 @@ int ll_fill_up(const char *dir)
 	for (chunk = 64 << 20; chunk >= 256 << 10; chunk /= 2)
 		while (!fallocate(fd, 0, size, chunk))
 			size += chunk;
-	if (errno != ENOSPC || ftruncate(fd, size - (1 << 20)))
+	if (errno != ENOSPC || ftruncate(fd, size - leave))
 		return -errno;
 	sync();
 	return 0;

@@ -76,11 +76,11 @@ bool ll_file_is(const char *path, off_t offset, size_t len, unsigned char byte);
 char *ll_map(int fd, off_t offset, size_t len, int prot);
 int ll_punch(int fd, off_t offset, off_t len);
 /*
- * So that freed blocks are used again: all but about 1 MiB of the filesystem
- * goes into one file, and later what was freed into another (its size). They
+ * So that freed blocks are used again: all but about so many bytes of the
+ * filesystem go into one file, and later what was freed into another (its size). They
  * have no name, and go with the process.
  */
-int ll_fill_up(const char *dir);
+int ll_fill_up(const char *dir, long leave);
 long ll_take_all(char path[32], const char *dir, unsigned char byte);
 int ll_clone(const char *from, const char *to, off_t offset, size_t len);
 

@@ -566,7 +566,7 @@ TEST_F_TIMEOUT(ops, leases, 240)
 	struct result res;
 
 	if (row->reuse)
-		ASSERT_EQ(0, ll_fill_up(getenv("DAX1")));
+		ASSERT_EQ(0, ll_fill_up(getenv("DAX1"), 1 << 20));
 	self->map = ll_map(self->fd, 0, SIZE, PROT_READ | PROT_WRITE);
 	ASSERT_NE(MAP_FAILED, self->map);
 	for (i = 0; i < 2; i++) {

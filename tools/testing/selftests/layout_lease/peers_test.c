@@ -244,7 +244,7 @@ FIXTURE_SETUP(peers)
 		SKIP(return, "%s", why);
 	ASSERT_EQ(0, ll_do(&self->env.helper, LL_OP_WRITE, self->env.path, 0,
 			   LEN, OLD));
-	ASSERT_EQ(0, ll_fill_up(getenv("DAX1")));
+	ASSERT_EQ(0, ll_fill_up(getenv("DAX1"), 1 << 20));
 
 	for (i = 0; i < 2; i++) {
 		struct end *e = &self->end[i];
