@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Many: leases on one file, open files with leases on it, memory regions under
+ * one lease. Four times as many take about four times as long, and leave no
+ * memory behind.
+ *
+ * SCALE_LEASES and SCALE_REGIONS are how many at most.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "layout_lease_lib.h"
+
+#define LEASES		100000
+#define REGIONS		10000
+#define LIMIT_SYSCTL	"/proc/sys/user/max_layout_leases"
+
+#define STEP		4	/* from one number to the next one */
+#define MAX_RATIO	8	/* of the times; 16 if it is quadratic */
+#define LEAST_MS	1000	/* what is shorter, hence chance, counts as this */
+#define SLACK_KB	4096
+
+/* Of the kernel, in kB. */
+static long unreclaimable(void)
+{
+	char line[128];
+	long kb = -1;
+	FILE *f = fopen("/proc/meminfo", "re");
+
+	while (f && kb < 0 && fgets(line, sizeof(line), f))
+		sscanf(line, "SUnreclaim: %ld", &kb);
+	if (f)
+		fclose(f);
+	return kb;
+}
+
+/* It is freed after a grace period of RCU, and later. */
+static bool unreclaimable_becomes(long kb)
+{
+	long end = ll_now_ms() + LL_SLACK_MS;
+
+	while (unreclaimable() > kb && ll_now_ms() < end)
+		ll_sleep_ms(100);
+	return unreclaimable() <= kb;
+}
+
+FIXTURE(scale) {
+	struct ll_env env;
+	const char *path;
+	long limit, memory, refs;
+	struct rlimit files;
+	int fd;
+};
+
+FIXTURE_SETUP(scale)
+{
+	const char *why = ll_env_init(&self->env, true);
+
+	if (why)
+		SKIP(return, "%s", why);
+	self->path = self->env.path;
+	self->limit = ll_read_long(LIMIT_SYSCTL, -1);
+	ASSERT_EQ(0, ll_write_long(LIMIT_SYSCTL, 1 << 20));
+	ll_set_grace(0);
+	self->fd = open(self->path, O_RDWR);
+	self->refs = ll_module_settle(self->fd);
+}
+
+FIXTURE_TEARDOWN(scale)
+{
+	ll_write_long(LIMIT_SYSCTL, self->limit);
+	ll_env_exit(&self->env);
+}
+
+/* Times of the parts of one run. */
+#define PARTS	4
+
+struct times {
+	const char *name[PARTS];
+	long ms[PARTS];
+	int n;
+	long last;
+};
+
+static void start_clock(struct times *t)
+{
+	memset(t, 0, sizeof(*t));
+	t->last = ll_now_ms();
+}
+
+static void lap(struct times *t, const char *name)
+{
+	long now = ll_now_ms();
+
+	t->name[t->n] = name;
+	t->ms[t->n++] = now - t->last;
+	t->last = now;
+}
+
+static long at_least(long ms)
+{
+	return ms < LEAST_MS ? LEAST_MS : ms;
+}
+
+/* Did STEP times as much take about STEP times as long? */
+static bool is_linear(const struct times *few, const struct times *many)
+{
+	int i;
+
+	for (i = 0; i < many->n; i++)
+		if (at_least(many->ms[i]) >= MAX_RATIO * at_least(few->ms[i]))
+			return false;
+	return true;
+}
+
+static void log_times(struct __test_metadata *_metadata, long n,
+		      const struct times *few, const struct times *many)
+{
+	int i;
+
+	for (i = 0; i < many->n; i++)
+		TH_LOG("%ld %s in %ld ms, %ld in %ld ms", n / STEP,
+		       many->name[i], few->ms[i], n, many->ms[i]);
+}
+
+/* A machine that is busy with other things may need another try. */
+#define TRIES		3
+
+/* Leases of one page, each with a gap behind, through some open files in turn. */
+static int lease_pages(int *fd, int files, long leases)
+{
+	long i;
+	int ret = 0;
+
+	for (i = 0; i < leases && !ret; i++)
+		ret = ll_lease(fd[i % files], F_RDLCK, 2 * i * ll_pg, ll_pg);
+	return ret;
+}
+
+/* All broken by one truncate. */
+static int many_leases(int *fd, int files, long leases, struct times *t)
+{
+	int i, ret;
+
+	/* Without a size there would be nothing to truncate, nor to break. */
+	if (ftruncate(fd[0], 2 * leases * ll_pg))
+		return -errno;
+	start_clock(t);
+	ret = lease_pages(fd, files, leases);
+	lap(t, "granted");
+	if (!ret && ll_proc_leases() != leases)
+		ret = -ENOENT;
+	lap(t, "shown");
+	if (!ret)
+		ret = ftruncate(fd[0], 0) ? -errno : 0;
+	lap(t, "broken");
+	if (!ret && ll_state(fd[0]) != LAYOUT_LEASE_REVOKED)
+		ret = -ESTALE;
+	for (i = 0; i < files && !ret; i++)
+		ret = ll_unlock(fd[i]);
+	lap(t, "given up");
+	return ret;
+}
+
+static void compare_leases(struct __test_metadata *_metadata, int *fd,
+			   int files, long n)
+{
+	struct times few, many;
+	int tries = 0;
+
+	do {
+		ASSERT_EQ(0, many_leases(fd, files, n / STEP, &few));
+		ASSERT_EQ(0, many_leases(fd, files, n, &many));
+		log_times(_metadata, n, &few, &many);
+	} while (!is_linear(&few, &many) && ++tries < TRIES);
+	ASSERT_LT(tries, TRIES);
+}
+
+/* From small numbers on: what is quadratic ends early, not after hours. */
+static void scale_leases(struct __test_metadata *_metadata, int *fd, int files)
+{
+	long most = ll_env_number("SCALE_LEASES", LEASES), n, memory = -1;
+
+	for (n = most / STEP / STEP; n <= most; n *= STEP) {
+		compare_leases(_metadata, fd, files, n);
+		if (memory < 0)
+			memory = unreclaimable();
+	}
+	EXPECT_TRUE(unreclaimable_becomes(memory + SLACK_KB))
+		TH_LOG("%ld kB are not given back", unreclaimable() - memory);
+}
+
+TEST_F_TIMEOUT(scale, leases_of_one_file, 1200)
+{
+	scale_leases(_metadata, &self->fd, 1);
+	EXPECT_TRUE(ll_module_refs_become(self->refs));
+}
+
+#define SOME_FILES	16
+
+TEST_F_TIMEOUT(scale, leases_of_some_files, 1200)
+{
+	int fd[SOME_FILES], i;
+
+	for (i = 0; i < SOME_FILES; i++) {
+		fd[i] = open(self->path, O_RDWR);
+		ASSERT_LE(0, fd[i]);
+	}
+	scale_leases(_metadata, fd, SOME_FILES);
+	EXPECT_TRUE(ll_module_refs_become(self->refs));
+}
+
+/* Memory regions of one page, as many as the device takes, and one truncate. */
+static long many_regions(struct ll_rdma *r, int fd, long n, struct times *t)
+{
+	struct ibv_mr **mr = calloc(n, sizeof(*mr));
+	char *map;
+	long i, got;
+
+	/* Blocks first: what is measured is the regions. */
+	if (!mr || fallocate(fd, 0, 0, n * ll_pg) || ll_lease(fd, F_RDLCK, 0, 0))
+		return -errno;
+	map = ll_map(fd, 0, n * ll_pg, PROT_READ | PROT_WRITE);
+	start_clock(t);
+	for (got = 0; got < n; got++) {
+		mr[got] = ll_reg(r, map + got * ll_pg, ll_pg, LL_ACCESS);
+		if (!mr[got])
+			break;
+	}
+	lap(t, "registered");
+	if (ftruncate(fd, 0))
+		got = -errno;
+	lap(t, "revoked");
+	for (i = 0; i < got; i++)
+		ibv_dereg_mr(mr[i]);
+	lap(t, "deregistered");
+	munmap(map, n * ll_pg);
+	ll_unlock(fd);
+	free(mr);
+	return got;
+}
+
+TEST_F_TIMEOUT(scale, regions, 1200)
+{
+	long n = ll_env_number("SCALE_REGIONS", REGIONS), memory;
+	struct ibv_device_attr attr;
+	struct times few, many;
+	int tries = 0;
+
+	ASSERT_EQ(0, ibv_query_device(self->env.rdma.ctx, &attr));
+	/* One is the peer's buffer; some may not be free yet. */
+	if (attr.max_mr - 8 < n) {
+		n = attr.max_mr - 8;
+		TH_LOG("the device takes only %d memory regions", attr.max_mr);
+	}
+	n -= n % STEP;
+	do {
+		ASSERT_EQ(n / STEP, many_regions(&self->env.rdma, self->fd,
+						 n / STEP, &few));
+		memory = unreclaimable();
+		ASSERT_EQ(n, many_regions(&self->env.rdma, self->fd, n, &many));
+		log_times(_metadata, n, &few, &many);
+	} while (!is_linear(&few, &many) && ++tries < TRIES);
+	EXPECT_LT(tries, TRIES);
+	EXPECT_TRUE(unreclaimable_becomes(memory + SLACK_KB))
+		TH_LOG("%ld kB are not given back", unreclaimable() - memory);
+	EXPECT_TRUE(ll_module_refs_become(self->refs));
+	EXPECT_EQ(0, ll_proc_leases());
+}
+
+TEST_HARNESS_MAIN
