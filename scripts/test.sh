@@ -8,6 +8,8 @@
 #   TEST_FS       file systems to run them on (default: xfs and ext4)
 #   TEST_RDMA     RDMA devices to run them on (default: rxe0 and siw0)
 #   TEST_TIMEOUT  seconds that one of them may take (default 300)
+#   FUZZ_SEED, FUZZ_CALLS, STRESS_SEED, STRESS_TIME, SCALE_LEASES, SCALE_REGIONS
+#                 see fuzz_test, load_test and scale_test
 
 . "$(dirname "$0")/lib.sh"
 
@@ -52,6 +54,11 @@ for t in "${tests[@]}"; do
 	fi
 done
 
+exports=(-e "TEST_TIMEOUT=${TEST_TIMEOUT:-300}" -e "RDMA_DEV=${devices[0]}")
+for variable in FUZZ_SEED FUZZ_CALLS STRESS_SEED STRESS_TIME SCALE_LEASES SCALE_REGIONS; do
+	[ -z "${!variable:-}" ] || exports+=(-e "$variable=${!variable}")
+done
+
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 if [ -z "${TESTS:-}" ]; then
@@ -74,8 +81,7 @@ run_tests() {
 	say "tests on $where: $*"
 	[ $# -eq 0 ] || printf '#:# plan %s\n' "${@/%/@$where}" >>"$tmp/results"
 	"$TOP/scripts/guest.sh" -f "$fs" "${kunit[@]}" -c "$tmp/console" \
-		-e "TEST_TIMEOUT=${TEST_TIMEOUT:-300}" -e "RDMA_DEV=${devices[0]}" \
-		"$TOP/scripts/guest-tests" "$programs/selftests" "$@" |
+		"${exports[@]}" "$TOP/scripts/guest-tests" "$programs/selftests" "$@" |
 		tee "$tmp/output" || status=$?
 	sed -E "s/^(#:# (begin|end) [^ ]+)/\1@$where/" "$tmp/output" >>"$tmp/results"
 	[ $status -eq 0 ] || echo "#:# failed the guest on $where: exit status $status" >>"$tmp/results"
