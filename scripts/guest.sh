@@ -89,7 +89,7 @@ rm -r "$initrd"
 
 append="console=ttyS0 rdinit=/init panic=-1 oops=panic panic_on_warn=1 mitigations=off"
 append+=" kunit.enable=$kunit kunit.autorun=$kunit"
-append+=" tsc=nowatchdog watchdog_thresh=60 dummy.numdummies=2 sysctl.kernel.hung_task_panic=1 ${GUEST_APPEND:-}"
+append+=" no_timer_check tsc=nowatchdog watchdog_thresh=60 dummy.numdummies=2 sysctl.kernel.hung_task_panic=1 ${GUEST_APPEND:-}"
 
 # la57=off: with five levels of page tables, KASAN takes an interrupt for a wild
 # access that comes while identify_cpu() has cleared what the processor can do.

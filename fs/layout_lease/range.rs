@@ -18,14 +18,16 @@ impl Range {
         last: u64::MAX,
     };
 
-    /// The range of a system call, which `hooks.c` has checked. A length of 0 reaches to infinity.
+    /// The range of a system call, which `hooks.c` has checked. A length of 0 reaches to infinity,
+    /// and so does what ends with the last byte that a file can have.
     pub(crate) fn from_argument(arg: &Argument) -> Self {
+        let last = match arg.len {
+            0 => u64::MAX,
+            len => arg.start.saturating_add(len - 1),
+        };
         Self {
             start: arg.start,
-            last: match arg.len {
-                0 => u64::MAX,
-                len => arg.start.saturating_add(len - 1),
-            },
+            last: if last >= i64::MAX as u64 { u64::MAX } else { last },
         }
     }
 
@@ -111,14 +113,18 @@ mod tests {
         assert_eq!(Range::from_argument(&argument(0, 0)), Range::ALL);
         assert_eq!(Range::from_argument(&argument(5, 1)), range(5, 5));
         assert_eq!(Range::from_argument(&argument(5, 0)), range(5, u64::MAX));
-        // The last byte that a file can have.
+        // With the last byte that a file can have.
         let max = i64::MAX as u64;
-        assert_eq!(Range::from_argument(&argument(max, 1)), range(max, max));
-        assert_eq!(Range::from_argument(&argument(0, max + 1)), range(0, max));
+        assert_eq!(
+            Range::from_argument(&argument(max, 1)),
+            range(max, u64::MAX)
+        );
+        assert_eq!(Range::from_argument(&argument(0, max + 1)), Range::ALL);
+        assert_eq!(Range::from_argument(&argument(0, max)), range(0, max - 1));
         // Never wraps around, whatever it is given.
         let last = Range::from_argument(&argument(u64::MAX, u64::MAX)).last;
         assert_eq!(last, u64::MAX);
-        for (start, len) in [(0, 0), (5, 1), (5, 0), (0, max + 1)] {
+        for (start, len) in [(0, 0), (5, 1), (5, 0), (0, max)] {
             let range = Range::from_argument(&argument(start, len));
             assert_eq!((range.start, range.argument_len()), (start, len));
         }

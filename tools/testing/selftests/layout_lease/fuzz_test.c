@@ -460,6 +460,9 @@ static void random_range(struct request *r)
 	r->hi = once_in(4) ? PIECES : r->lo + 1 + dice(END - r->lo);
 	r->arg.start = points[r->lo];
 	r->arg.len = r->hi == PIECES ? 0 : points[r->hi] - points[r->lo];
+	/* The last byte that a file can have is as good as infinity. */
+	if (r->hi == END)
+		r->hi = PIECES;
 }
 
 static unsigned int random_flags(void)
