@@ -1008,8 +1008,9 @@ int ll_rdma_op(struct ll_rdma *r, int side, enum ibv_wr_opcode op,
 		ret = arrived(r, side, r->buf, r->buf_mr->rkey);
 	else if (!ret && op == IBV_WR_RDMA_WRITE)
 		ret = arrived(r, side, raddr, rkey);
-	/* The second one if it went down between two segments. */
-	if (ret != IBV_WC_WR_FLUSH_ERR && ret != IBV_WC_LOC_QP_OP_ERR)
+	/* The others if it went down between two segments, or while it sent. */
+	if (ret != IBV_WC_WR_FLUSH_ERR && ret != IBV_WC_LOC_QP_OP_ERR &&
+	    ret != IBV_WC_GENERAL_ERR)
 		return ret;
 	return op == IBV_WR_SEND ? IBV_WC_REM_OP_ERR : IBV_WC_REM_ACCESS_ERR;
 }
@@ -1050,13 +1051,17 @@ bool ll_rkey_is_dead(struct ll_rdma *r, const void *raddr, __u32 rkey)
 	};
 	bool dead = true;
 	unsigned int i;
+	int status, ret;
 
 	for (i = 0; i < ARRAY_SIZE(ops) - !r->atomics; i++) {
 		memset(r->buf, 0xbd, 8);
-		if (peer_op(r, ops[i], raddr, rkey, 8) != IBV_WC_REM_ACCESS_ERR)
-			dead = false;
-		if (ll_rdma_connect(r))
-			dead = false;
+		status = peer_op(r, ops[i], raddr, rkey, 8);
+		ret = ll_rdma_connect(r);
+		if (status == IBV_WC_REM_ACCESS_ERR && !ret)
+			continue;
+		printf("# operation %u with a dead key: status %d, then connected: %d\n",
+		       ops[i], status, ret);
+		dead = false;
 	}
 	return dead;
 }
@@ -1081,6 +1086,21 @@ enum ibv_event_type ll_refusal(struct ll_rdma *r, enum ibv_wr_opcode op)
 {
 	return r->iwarp && op == IBV_WR_RDMA_READ ? IBV_EVENT_QP_REQ_ERR :
 						    IBV_EVENT_QP_ACCESS_ERR;
+}
+
+bool ll_refused(struct ll_rdma *r)
+{
+	struct pollfd pfd = { .fd = r->ctx->async_fd, .events = POLLIN };
+	struct ibv_async_event event;
+	bool refused = false;
+
+	while (!refused && poll(&pfd, 1, 0) == 1 &&
+	       !ibv_get_async_event(r->ctx, &event)) {
+		refused = event.event_type == IBV_EVENT_QP_ACCESS_ERR ||
+			  (r->iwarp && event.event_type == IBV_EVENT_QP_REQ_ERR);
+		ibv_ack_async_event(&event);
+	}
+	return refused;
 }
 
 /* Other processes */

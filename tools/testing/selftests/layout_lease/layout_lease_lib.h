@@ -195,6 +195,11 @@ bool ll_async_event(struct ll_rdma *r, enum ibv_event_type type,
 		    long timeout_ms);
 /* The one that the owner of a region gets if op is refused. */
 enum ibv_event_type ll_refusal(struct ll_rdma *r, enum ibv_wr_opcode op);
+/*
+ * There is one of those, for whichever operation: with iWARP it may be the read
+ * that ll_rdma_op() puts behind a write.
+ */
+bool ll_refused(struct ll_rdma *r);
 
 /* A file, leased as a whole, len bytes mapped and registered here. */
 struct held {

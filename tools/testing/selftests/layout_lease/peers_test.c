@@ -115,7 +115,7 @@ static void server(int sock, void *arg)
 	for (;;) {
 		/* The client, again and again if it likes. */
 		ll_rdma_meet(&r, 0);
-		if (ll_async_event(&r, ll_refusal(&r, IBV_WR_RDMA_WRITE), 0))
+		if (ll_refused(&r))
 			ll_put(sock, REFUSED);
 		if (poll(&pfd, 1, 0) == 1) {
 			if (ll_get(sock, LL_SOON_MS) != PUSH)
