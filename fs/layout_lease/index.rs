@@ -584,7 +584,10 @@ impl Inner {
     /// another owner may have taken its place.
     fn forget_owner(&mut self, owner: &Arc<Owner>) {
         let file = owner.anchor.file_id();
-        if !self.owner(file).is_some_and(|present| Arc::ptr_eq(present, owner)) {
+        if !self
+            .owner(file)
+            .is_some_and(|present| Arc::ptr_eq(present, owner))
+        {
             return;
         }
         let mut at = self.first_lease(&Range::ALL);

@@ -27,7 +27,11 @@ impl Range {
         };
         Self {
             start: arg.start,
-            last: if last >= i64::MAX as u64 { u64::MAX } else { last },
+            last: if last >= i64::MAX as u64 {
+                u64::MAX
+            } else {
+                last
+            },
         }
     }
 
