@@ -609,7 +609,7 @@ int __layout_break_begin(struct layout_break *brk, struct inode *inode,
 		error = break_wait(brk, NULL);
 	if (error)
 		__layout_break_end(brk);
-	else
+	else if (flags & LAYOUT_BREAK_NONBLOCK)
 		/* Whoever was asked to come again has come. */
 		embargo(inode, 0);
 	return error;

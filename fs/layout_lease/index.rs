@@ -266,7 +266,7 @@ impl Index {
                 u64::MAX => seq_print!(m, "{:<18}", "EOF"),
                 last => seq_print!(m, "{last:<18}"),
             }
-            seq_print!(m, " {:<8} ", inner.count_attached(owner, &range));
+            seq_print!(m, " {:<8} ", inner.attached_by(owner, &range).count());
             match state {
                 State::Breaking => seq_print!(m, "{}\n", lease.deadline().saturating_sub(now)),
                 _ => seq_print!(m, "-\n"),
@@ -384,28 +384,22 @@ impl Inner {
             .overlapping(range.start as usize, range.last as usize)
     }
 
-    /// How often has a holder attached bytes of a range through an open file?
-    fn count_attached(&self, owner: &Owner, range: &Range) -> usize {
-        self.holders
-            .get(&owner.anchor.file_id())
-            .map_or(0, |holder| {
-                let attached = &holder.attached;
-                attached
-                    .overlapping(range.start as usize, range.last as usize)
-                    .count()
-            })
+    /// What a holder has attached of a range through an open file.
+    fn attached_by(
+        &self,
+        owner: &Owner,
+        range: &Range,
+    ) -> impl Iterator<Item = ArcBorrow<'_, IntervalNode<()>>> {
+        let (first, last) = (range.start as usize, range.last as usize);
+        let holder = self.holders.get(&owner.anchor.file_id());
+        holder
+            .into_iter()
+            .flat_map(move |holder| holder.attached.overlapping(first, last))
     }
 
     /// Has a holder attached any byte of a range through an open file?
     pub(crate) fn has_attached(&self, owner: &Owner, range: &Range) -> bool {
-        self.holders
-            .get(&owner.anchor.file_id())
-            .is_some_and(|holder| {
-                let attached = &holder.attached;
-                attached
-                    .find(range.start as usize, range.last as usize, |_| true)
-                    .is_some()
-            })
+        self.attached_by(owner, range).next().is_some()
     }
 
     /// The state of a lease. A break of it is over when nothing is attached there any more.

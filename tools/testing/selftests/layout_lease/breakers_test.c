@@ -275,6 +275,9 @@ LL_TEST(comes_again)
 	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
 	EXPECT_EQ(-EAGAIN, ll_lease(h.fd, F_RDLCK, 0, 0));
 	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(h.fd));
+	/* A change of the holder's own is not the one that was put off. */
+	EXPECT_EQ(0, ll_punch(h.fd, 8 * MB, 65536));
+	EXPECT_EQ(-EAGAIN, ll_lease(h.fd, F_RDLCK, 0, 0));
 	EXPECT_EQ(0, ll_do(self->helper, LL_OP_OPEN_TRUNC, self->path, 0, 0,
 			   O_NONBLOCK));
 	EXPECT_EQ(0, ll_lease(h.fd, F_RDLCK, 0, 0));
