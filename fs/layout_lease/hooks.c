@@ -10,6 +10,7 @@
  * while a lease exists. The worker of the provider may drop that one, since
  * destroying its workqueue waits for the worker.
  */
+#include <linux/atomic.h>
 #include <linux/bug.h>
 #include <linux/capability.h>
 #include <linux/dax.h>
@@ -383,15 +384,41 @@ static int seize(struct inode *inode, loff_t start, loff_t last)
 	return error;
 }
 
+/* Of walks over all open files with leases. */
+static atomic64_t walks;
+
+/*
+ * One break of an inode is enough, however many open files of it a walk meets.
+ * An inode without an index has nothing to break any more.
+ */
+static bool layout_first_visit(struct inode *inode, u64 walk)
+{
+	const struct layout_lease_ops *ops = layout_provider_get();
+	bool first = false;
+	void *index;
+
+	if (!ops)
+		return false;
+	index = layout_lease_index_get(ops, inode);
+	if (index) {
+		first = ops->visit(index, walk);
+		ops->index_put(index);
+	}
+	layout_provider_put(ops);
+	return first;
+}
+
 /* All files, also those that have no name and no descriptor any more. */
 static int seize_filesystem(const struct super_block *sb)
 {
+	u64 walk = atomic64_inc_return(&walks);
 	struct file *file;
 	unsigned long id;
 	int error = 0;
 
 	for (id = 0; !error && (file = layout_next_leased_file(&id, XA_PRESENT)); id++) {
-		if (file_inode(file)->i_sb == sb)
+		if (file_inode(file)->i_sb == sb &&
+		    layout_first_visit(file_inode(file), walk))
 			error = seize(file_inode(file), 0, LLONG_MAX);
 		fput(file);
 	}
@@ -751,13 +778,15 @@ EXPORT_SYMBOL_GPL(__layout_revoke);
 
 void __layout_revoke_pagemap(const struct dev_pagemap *pgmap)
 {
+	u64 walk = atomic64_inc_return(&walks);
 	struct file *file;
 	unsigned long id;
 
 	/* After this, what was pinned before is where a consumer unpins it. */
 	synchronize_srcu(&pin_srcu);
 	for (id = 0; (file = layout_next_leased_file(&id, XA_PRESENT)); id++) {
-		if (dax_mapping_uses_pagemap(file->f_mapping, pgmap))
+		if (dax_mapping_uses_pagemap(file->f_mapping, pgmap) &&
+		    layout_first_visit(file_inode(file), walk))
 			layout_revoke(file_inode(file), 0, LLONG_MAX);
 		fput(file);
 	}

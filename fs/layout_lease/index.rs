@@ -50,6 +50,7 @@ use kernel::{
     },
     sync::{
         aref::ARef,
+        atomic::Atomic,
         Arc,
         ArcBorrow,
         CondVar,
@@ -87,6 +88,8 @@ pub(crate) struct Index {
     /// Revokes what is overdue, see `breaker.rs`.
     #[pin]
     pub(crate) worker: DelayedWork<Index>,
+    /// The last walk over all open files with leases that met one of this inode.
+    pub(crate) visited: Atomic<u64>,
 }
 
 /// An open file that holds leases.
@@ -128,6 +131,7 @@ impl Index {
                 ),
                 changed <- new_condvar!("layout_lease::Index::changed"),
                 worker <- workqueue::new_delayed_work!("layout_lease::Index::worker"),
+                visited: Atomic::new(0),
             }),
             GFP_KERNEL_ACCOUNT,
         )

@@ -31,6 +31,7 @@ use kernel::{
     prelude::*,
     seq_file::SeqFile,
     sync::{
+        atomic::Relaxed,
         global_lock,
         Arc,
         ArcBorrow, //
@@ -118,6 +119,10 @@ impl Provider for Index {
 
     fn bury(this: ArcBorrow<'_, Self>, file: FileId) {
         Index::bury(&this.into(), file);
+    }
+
+    fn visit(this: ArcBorrow<'_, Self>, walk: u64) -> bool {
+        this.visited.xchg(walk, Relaxed) != walk
     }
 
     fn release(this: ArcBorrow<'_, Self>, file: FileId) {

@@ -95,6 +95,8 @@ struct layout_consumer_ops {
  * @show: the leases of an open file, a line each, for /proc/layout_leases
  * @bury: the holder of an open file may have died during a break: if so, take
  *	back at once what breaks wait for
+ * @visit: does the walk with this number meet the inode for the first time?
+ *	(again, if another walk met it in between)
  * @release: the last reference of an open file that has an anchor is gone
  * @break_begin: start a break and count what is attached in brk->pending
  * @break_end: end it and drop brk->index
@@ -116,6 +118,7 @@ struct layout_lease_ops {
 	void (*get)(void *index, struct file *file, struct layout_lease *arg);
 	void (*show)(void *index, struct file *file, struct seq_file *m);
 	void (*bury)(void *index, struct file *file);
+	bool (*visit)(void *index, u64 walk);
 	void (*release)(void *index, struct file *file);
 	void (*break_begin)(struct layout_break *brk);
 	void (*break_end)(struct layout_break *brk);

@@ -584,6 +584,10 @@ pub trait Provider: Sized + Send + Sync + 'static {
     /// breaks wait for.
     fn bury(this: ArcBorrow<'_, Self>, file: FileId);
 
+    /// Does the walk with this number meet the inode for the first time? Also if another walk met
+    /// it in between. Walks have numbers from 1 on.
+    fn visit(this: ArcBorrow<'_, Self>, walk: u64) -> bool;
+
     /// The last reference to an open file is gone.
     fn release(this: ArcBorrow<'_, Self>, file: FileId);
 
@@ -662,6 +666,7 @@ impl<P: Provider> Registration<P> {
                 get: Some(Self::get),
                 show: Some(Self::show),
                 bury: Some(Self::bury),
+                visit: Some(Self::visit),
                 release: Some(Self::release),
                 break_begin: Some(Self::break_begin),
                 break_end: Some(Self::break_end),
@@ -803,6 +808,14 @@ impl<P: Provider> Registration<P> {
     unsafe extern "C" fn bury(index: *mut c_void, file: *mut bindings::file) {
         // SAFETY: The C side holds a reference to the index.
         P::bury(unsafe { Self::borrow(index) }, FileId(file as usize));
+    }
+
+    /// # Safety
+    ///
+    /// Called by `hooks.c`, as `struct layout_lease_ops` says.
+    unsafe extern "C" fn visit(index: *mut c_void, walk: u64) -> bool {
+        // SAFETY: The C side holds a reference to the index.
+        P::visit(unsafe { Self::borrow(index) }, walk)
     }
 
     /// # Safety

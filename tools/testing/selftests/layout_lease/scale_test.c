@@ -18,6 +18,7 @@
 
 #define LEASES		100000
 #define REGIONS		10000
+#define OPEN_FILES	16000
 #define LIMIT_SYSCTL	"/proc/sys/user/max_layout_leases"
 
 #define STEP		4	/* from one number to the next one */
@@ -71,7 +72,6 @@ FIXTURE(scale) {
 	struct ll_env env;
 	const char *path;
 	long limit, memory, refs;
-	struct rlimit files;
 	int fd;
 };
 
@@ -230,6 +230,51 @@ TEST_F_TIMEOUT(scale, leases_of_some_files, 1200)
 		ASSERT_LE(0, fd[i]);
 	}
 	scale_leases(_metadata, fd, SOME_FILES);
+	EXPECT_TRUE(ll_module_refs_become(self->refs));
+}
+
+/* All leases of a filesystem taken back, of one file with many open files. */
+static int many_open_files(const char *path, long n, struct times *t)
+{
+	int *fd = calloc(n, sizeof(*fd)), ret = 0;
+	long i, got;
+
+	if (!fd)
+		return -ENOMEM;
+	for (got = 0; got < n && !ret; got++) {
+		fd[got] = open(path, O_RDWR);
+		ret = fd[got] < 0 ? -errno :
+		      ll_lease(fd[got], F_RDLCK, 2 * got * ll_pg, ll_pg);
+	}
+	start_clock(t);
+	if (!ret)
+		ret = ll_setlayout(fd[0], F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE_FS);
+	lap(t, "seized");
+	if (!ret && (ll_state(fd[0]) != LAYOUT_LEASE_REVOKED ||
+		     ll_state(fd[n - 1]) != LAYOUT_LEASE_REVOKED))
+		ret = -ESTALE;
+	for (i = 0; i < got; i++) {
+		ll_setlayout(fd[i], F_UNLCK, 2 * i * ll_pg, ll_pg, 0);
+		close(fd[i]);
+	}
+	free(fd);
+	return ret;
+}
+
+TEST_F_TIMEOUT(scale, open_files_of_one_file, 1200)
+{
+	struct rlimit limit = { OPEN_FILES + 256, OPEN_FILES + 256 };
+	struct times few, many;
+	int tries = 0;
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
+	do {
+		ASSERT_EQ(0, many_open_files(self->path, OPEN_FILES / STEP,
+					     &few));
+		ASSERT_EQ(0, many_open_files(self->path, OPEN_FILES, &many));
+		log_times(_metadata, OPEN_FILES, &few, &many);
+	} while (!is_linear(&few, &many) && ++tries < TRIES);
+	EXPECT_LT(tries, TRIES);
 	EXPECT_TRUE(ll_module_refs_become(self->refs));
 }
 
