@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Checks the model of the protocol, see tools/testing/layout_lease_model/.
+# Checks the model of the protocol, see tools/testing/layout_lease_model/. With -l
+# also what takes much time and memory.
 
 . "$(dirname "$0")/lib.sh"
 
