@@ -28,7 +28,7 @@
 #include "kselftest_harness.h"
 #include "layout_lease_lib.h"
 
-#define SECONDS		30
+#define SECONDS		75
 #define FILES		3
 #define PAGES		640	/* of a file: in two units of breaks */
 #define HOLDERS		4
