@@ -82,18 +82,19 @@ LL_TEST(overlay_truncate)
  */
 #define NFS	"/mnt/layout_lease_nfs"
 
-static int start_nfs(void)
+static int start_nfs(const char *dir, const char *options)
 {
 	return ll_sh("set -e; modprobe nfsd; mkdir -p " NFS " /run/rpcbind; "
 		     "mountpoint -q /proc/fs/nfsd || "
 		     "mount -t nfsd nfsd /proc/fs/nfsd; "
 		     "echo 10 >/proc/fs/nfsd/nfsv4leasetime; "
 		     "echo 10 >/proc/fs/nfsd/nfsv4gracetime; "
-		     "exportfs -o rw,no_root_squash,insecure,fsid=0 "
-		     "127.0.0.1:$DAX1; "
+		     "exportfs -o rw,no_root_squash,insecure,fsid=0%s "
+		     "127.0.0.1:%s; "
 		     "rpc.mountd --no-nfs-version 3; "
 		     "rpc.nfsd --no-nfs-version 3 1; "
-		     "mount -t nfs4 -o vers=4.2,actimeo=0 127.0.0.1:/ " NFS);
+		     "mount -t nfs4 -o vers=4.2,actimeo=0 127.0.0.1:/ " NFS,
+		     options, dir);
 }
 
 static void stop_nfs(void)
@@ -125,7 +126,7 @@ FIXTURE_SETUP(nfs)
 		SKIP(return, "%s", why);
 	if (variant->op == LL_OP_CLONE && strcmp(getenv("DAXFS") ?: "", "xfs"))
 		SKIP(return, "XFS only");
-	ASSERT_EQ(0, start_nfs());
+	ASSERT_EQ(0, start_nfs("$DAX1", ""));
 	ASSERT_EQ(0, ll_hold(&self->held, &self->env.rdma, self->env.path,
 			     LEN));
 	snprintf(self->path, sizeof(self->path), NFS "/%s",
@@ -167,6 +168,88 @@ TEST_F_TIMEOUT(nfs, server_does_not_wait, 240)
 		EXPECT_EQ(0, st.st_size);
 	}
 	EXPECT_EQ(0, close(self->held.fd));
+}
+
+/*
+ * A client that asks the server for the blocks of a file to write them itself
+ * (pNFS block layouts). Of a DAX file there are none, and asking takes nothing
+ * away from who pins it; of others there are, which shows that it does ask.
+ */
+#define EVENTS	"/sys/kernel/tracing/events/nfs4/nfs4_layoutget/enable"
+#define TRACE	"/sys/kernel/tracing/trace"
+
+FIXTURE(pnfs) {
+	struct ll_env env;
+	const char *dir;
+	char dev[64];
+	char path[PATH_MAX];
+};
+
+FIXTURE_VARIANT(pnfs) {
+	const char *dax;	/* option of mount */
+	const char *answer;
+};
+
+/* NFS4ERR_LAYOUTUNAVAILABLE is ENODATA here. */
+FIXTURE_VARIANT_ADD(pnfs, dax) { "always", "error=-61 " };
+FIXTURE_VARIANT_ADD(pnfs, not_dax) { "never", "error=0 " };
+
+FIXTURE_SETUP(pnfs)
+{
+	const char *why = ll_env_init(&self->env, true);
+
+	if (why)
+		SKIP(return, "%s", why);
+	if (strcmp(getenv("DAXFS") ?: "", "xfs"))
+		SKIP(return, "XFS only: ext4 has no block layouts");
+	self->dir = getenv("DAX2");
+	if (!self->dir)
+		SKIP(return, "DAX2 names no DAX filesystem");
+	ASSERT_EQ(0, ll_source(self->dev, sizeof(self->dev), self->dir));
+	ASSERT_EQ(0, ll_umount(self->dir));
+	ASSERT_EQ(0, ll_sh("mount -o dax=%s /dev/%s %s", variant->dax,
+			   self->dev, self->dir));
+	snprintf(self->path, sizeof(self->path), "%s/layout_lease_pnfs",
+		 self->dir);
+	ASSERT_EQ(0, ll_sh("cp %s %s", self->env.path, self->path));
+	ASSERT_EQ(0, start_nfs(self->dir, ",pnfs"));
+	ASSERT_EQ(0, ll_sh("echo >" TRACE "; echo 1 >" EVENTS));
+}
+
+FIXTURE_TEARDOWN(pnfs)
+{
+	ll_env_exit(&self->env);
+	if (!self->dev[0])
+		return;
+	ll_sh("echo 0 >" EVENTS);
+	stop_nfs();
+	ll_sh("rm -f %s", self->path);
+	ll_umount(self->dir);
+	ll_sh("mount -o dax=always /dev/%s %s", self->dev, self->dir);
+}
+
+TEST_F_TIMEOUT(pnfs, block_layout, 240)
+{
+	bool dax = !strcmp(variant->dax, "always");
+	struct held h;
+
+	if (dax)
+		ASSERT_EQ(0, ll_hold(&h, &self->env.rdma, self->path, LEN));
+	EXPECT_EQ(0, ll_sh("dd if=/dev/zero of=" NFS "/layout_lease_pnfs "
+			   "bs=64k count=1 conv=notrunc,fsync status=none"));
+	EXPECT_EQ(0, ll_sh("grep -m 1 'nfs4_layoutget: %s' " TRACE,
+			   variant->answer)) {
+		ll_sh("grep -v '^#' " TRACE " >&2");
+	}
+	if (dax) {
+		EXPECT_EQ(LAYOUT_LEASE_GRANTED, ll_state(h.fd));
+		EXPECT_EQ(IBV_WC_SUCCESS,
+			  ll_rdma_write(&self->env.rdma, h.map, h.mr->rkey,
+					ll_pg, 0x11));
+		EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+		EXPECT_EQ(0, munmap(h.map, LEN));
+		EXPECT_EQ(0, close(h.fd));
+	}
 }
 
 TEST_HARNESS_MAIN
