@@ -20,6 +20,10 @@ if [ "${KERNEL:-}" = debug ]; then
 	export GUEST_TIMEOUT=${GUEST_TIMEOUT:-7200}
 	debug_append="slab_debug=FZP ${GUEST_APPEND:-}"
 	export GUEST_APPEND="kmemleak=off $debug_append"
+elif [ "${KERNEL:-}" = kcsan ]; then
+	TEST_TIMEOUT=${TEST_TIMEOUT:-1500}
+	export GUEST_TIMEOUT=${GUEST_TIMEOUT:-7200}
+	STRESS_TIME=${STRESS_TIME:-300}
 else
 	export GUEST_TIMEOUT=${GUEST_TIMEOUT:-2400}
 fi
