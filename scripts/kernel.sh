@@ -4,7 +4,8 @@
 # Builds the kernel with our work in it.
 #
 #   kernel.sh build      the kernel, its modules and its headers for user space
-#   kernel.sh programs   the selftests and the samples
+#   kernel.sh programs   the selftests and the samples; of KERNEL=stock, selftests
+#                        that come with the kernel, for compat.sh
 #   kernel.sh tree       only the source with our work in it, configured
 #   kernel.sh objects DIR...
 #                        only the object files of these directories of the
@@ -13,7 +14,8 @@
 #   kernel.sh where-programs
 #
 #   KDIR     a kernel tree to build instead of Debian's; it is only read
-#   KERNEL   NAME: add scripts/guest-NAME.config to the configuration
+#   KERNEL   NAME: add scripts/guest-NAME.config to the configuration;
+#            stock: the source as it came, without our work, to compare with
 #   JOBS     how many compilers at a time (default: as many as processors)
 #
 # In the cache:
@@ -35,7 +37,9 @@ KDIR=${KDIR:+$(realpath "$KDIR")}
 export -n KERNEL JOBS KDIR
 
 fragments=("$TOP/scripts/guest.config")
-if [ -n "$KERNEL" ]; then
+if [ "$KERNEL" = stock ]; then
+	[ -z "$KDIR" ] || die "KERNEL=stock is Debian's kernel: without KDIR, please"
+elif [ -n "$KERNEL" ]; then
 	fragments+=("$TOP/scripts/guest-$KERNEL.config")
 	[ -f "${fragments[1]}" ] || die "there is no scripts/guest-$KERNEL.config"
 fi
@@ -57,6 +61,7 @@ fi
 src=$CACHE/src/$name
 tree=$src/tree
 build=$CACHE/build/$name${KERNEL:+-$KERNEL}
+[ "$KERNEL" != stock ] || tree=$pristine
 
 # Debian's source, of the version that the patches are made for if there is one.
 unpack_source() {
@@ -130,6 +135,7 @@ sync_files() {
 }
 
 sync_tree() {
+	[ "$tree" != "$pristine" ] || return 0
 	mkdir -p "$src"
 	[ -e "$src/manifest" ] || : >"$src/manifest"
 	if [ -n "$KDIR" ] || [ ! -e "$src/copied" ]; then
@@ -146,6 +152,15 @@ kmake() {
 		KBUILD_BUILD_TIMESTAMP=2026-01-01 KBUILD_BUILD_VERSION=1 "$@"
 }
 
+# What is asked for. The stock kernel does not know our options.
+wanted_config() {
+	if [ "$KERNEL" = stock ]; then
+		grep -v '^CONFIG_LAYOUT_LEASE' "${fragments[@]}"
+	else
+		cat "${fragments[@]}"
+	fi
+}
+
 # Did every option of the fragments take?
 check_config() {
 	local option value wrong=0
@@ -157,7 +172,7 @@ check_config() {
 			grep -wF "$option" "$build/.config" || echo "  unknown, or what it depends on is off"
 			wrong=1
 		fi
-	done < <(sed -n 's/^\(CONFIG_[A-Za-z0-9_]*=.*\)/\1/p' "${fragments[@]}" |
+	done < <(wanted_config | sed -n 's/^\(CONFIG_[A-Za-z0-9_]*=.*\)/\1/p' |
 		awk -F= '{ last[$1] = $0 } END { for (o in last) print last[o] }' | sort)
 	return $wrong
 }
@@ -167,7 +182,7 @@ configure() {
 	{
 		# What it asks for and this kernel cannot have is left out.
 		[ "$KERNEL" != debug ] || cat "$tree/kernel/configs/debug.config"
-		cat "${fragments[@]}"
+		wanted_config
 	} >"$build/fragments"
 	kmake KCONFIG_ALLCONFIG="$build/fragments" allnoconfig
 	check_config
@@ -193,8 +208,10 @@ kernel_id() {
 	cd "$TOP"
 	{
 		echo "$name $VERSION $KERNEL"
-		overlay_files | grep -vE '^(tools|samples|Documentation)/' | hash_files
-		find Kconfig patches -name Kconfig -o -name '*.patch' 2>/dev/null | sort | hash_files
+		if [ "$tree" != "$pristine" ]; then
+			overlay_files | grep -vE '^(tools|samples|Documentation)/' | hash_files
+			find Kconfig patches -name Kconfig -o -name '*.patch' 2>/dev/null | sort | hash_files
+		fi
 		printf '%s\n' "${fragments[@]#"$TOP/"}" scripts/kernel.sh | hash_files
 		clang --version
 		rustc --version
@@ -207,7 +224,8 @@ programs_id() {
 	cd "$TOP"
 	{
 		kernel_id
-		overlay_files | grep -E '^(tools|samples)/' | hash_files
+		[ "$tree" = "$pristine" ] ||
+			overlay_files | grep -E '^(tools|samples)/' | hash_files
 	} | sha256sum | cut -c1-16
 }
 
@@ -231,7 +249,7 @@ build_kernel() {
 		# They may have changed meanwhile: the hash is that of what is in the tree.
 		while [ "$dir" != "$CACHE/kernel/$(kernel_id)" ]; do
 			dir=$CACHE/kernel/$(kernel_id)
-			sync_files >&2
+			sync_tree >&2
 		done
 		minutes=$((45 / JOBS + 1))
 		about="about $minutes min on $JOBS processors"
@@ -269,8 +287,29 @@ make_programs() {
 	mv "$out" "$2"
 }
 
+# Selftests of the kernel about what our patches touch. Their makefiles leave
+# files in the source: it is a copy that they see.
+make_stock_programs() {
+	local objects=$2.tmp/objects from=$2.tmp/source t
+	rm -rf "$2.tmp"
+	mkdir -p "$2.tmp/selftests" "$objects/mm" "$from"
+	cp -al "$tree"/{tools,include,scripts,mm,Makefile} "$from/"
+	from+=/tools/testing/selftests
+	for t in filelock rdma; do
+		make -C "$from" TARGETS=$t O="$objects" KHDR_INCLUDES="-isystem $1/usr/include" \
+			INSTALL_PATH="$2.tmp/selftests" install
+	done
+	# Not all of mm, which needs libraries that these two do without.
+	make -C "$from/mm" OUTPUT="$objects/mm" KHDR_INCLUDES="-isystem $1/usr/include" \
+		"$objects"/mm/gup_{test,longterm}
+	install -D -t "$2.tmp/selftests/mm" "$objects"/mm/gup_{test,longterm}
+	rm -rf "$2.tmp/source" "$objects"
+	mv "$2.tmp" "$2"
+}
+
 build_programs() {
-	local kernel dir
+	local kernel dir how=make_programs
+	[ "$KERNEL" != stock ] || how=make_stock_programs
 	build_kernel
 	kernel=$CACHE/kernel/$(kernel_id)
 	[ -d "$kernel" ] || die "files changed during the build of the kernel: try again"
@@ -279,7 +318,7 @@ build_programs() {
 		lock
 		get_source
 		sync_tree
-		step "build the selftests and samples" "about 10 s" make_programs "$kernel" "$dir"
+		step "build the selftests and samples" "about 10 s" $how "$kernel" "$dir"
 	fi
 	touch "$dir"
 	keep_last "$CACHE/programs"

@@ -6,6 +6,7 @@
 # library, bindgen, an rdma-core with RDMA FLUSH. Elsewhere than on Debian: prints what is missing and stops.
 #
 #   toolchain.sh                   see to it that everything is there
+#   toolchain.sh packages NAME...  install these Debian packages if they are missing
 #   toolchain.sh rust-lib-src      print where the library's source is
 #   toolchain.sh rdma-core         print where that rdma-core is; nothing if the
 #                                  system's serves
@@ -43,17 +44,13 @@ candidate() { apt-cache policy "$1" | awk '/Candidate/ { print $2 }'; }
 # RDMA FLUSH is in libibverbs since 47. Debian 12 has 44: we build a newer one.
 wants_rdma_core() { is_debian && ! at_least "$(candidate libibverbs-dev)" 47; }
 
+# install_packages PACKAGE...: those that are not there yet.
 install_packages() {
-	local want=("${PACKAGES[@]}") missing sudo=()
-	! wants_rdma_core || want+=(cmake ninja-build pkgconf)
+	local want=("$@") missing sudo=()
 	mapfile -t missing < <(comm -13 \
 		<(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${want[@]}" 2>/dev/null |
 			sed -n 's/^installed //p' | sort -u) \
 		<(printf '%s\n' "${want[@]}" | sort -u))
-	# Debian 12's rustc is too old; from Debian 13 on it serves.
-	if ! command -v rustc >/dev/null && at_least "$(candidate rustc)" 1.85; then
-		missing+=(rustc cargo rust-src)
-	fi
 	[ ${#missing[@]} -gt 0 ] || return 0
 	local install=(apt-get install -y --no-install-recommends "${missing[@]}")
 	if [ "$(id -u)" -ne 0 ]; then
@@ -65,6 +62,17 @@ install_packages() {
 	step "update the package lists" "about 10 s" "${sudo[@]}" apt-get update
 	step "install ${#missing[@]} packages" "about 2 min" \
 		"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}"
+}
+
+# What a build of the kernel and a guest need.
+install_all() {
+	local want=("${PACKAGES[@]}")
+	! wants_rdma_core || want+=(cmake ninja-build pkgconf)
+	# Debian 12's rustc is too old; from Debian 13 on it serves.
+	if ! command -v rustc >/dev/null && at_least "$(candidate rustc)" 1.85; then
+		want+=(rustc cargo rust-src)
+	fi
+	install_packages "${want[@]}"
 }
 
 check_commands() {
@@ -213,7 +221,7 @@ get_rdma_core() {
 case ${1:-} in
 '')
 	lock
-	if is_debian; then install_packages; else check_commands; fi
+	if is_debian; then install_all; else check_commands; fi
 	if ! command -v rustc >/dev/null || ! command -v cargo >/dev/null; then
 		die "please install Rust 1.85 or later, for instance with rustup"
 	fi
@@ -221,6 +229,10 @@ case ${1:-} in
 	get_rust_src
 	get_bindgen
 	get_rdma_core
+	;;
+packages)
+	lock
+	install_packages "${@:2}"
 	;;
 rust-lib-src) rust_lib_src ;;
 rdma-core) ! wants_rdma_core || echo "$RDMA_CORE/build" ;;
