@@ -20,10 +20,14 @@ help:
 	@echo 'make apply KDIR=DIR        put overlay and patches on a kernel tree of yours'
 	@echo 'make check-patches         does "make apply" work on all versions that it names?'
 	@echo 'make check-drivers         compile all drivers that can revoke memory regions'
+	@echo 'make compat                suites that others wrote, on the stock kernel and on this'
+	@echo '                           one, side by side [FS=xfs|ext4]'
+	@echo 'make check-all             all checks on all kernels, many hours [STEPS="NAME..."]'
 	@echo 'make clean                 remove what was fetched and built'
 	@echo
 	@echo 'KDIR=DIR     build this kernel tree (only read) instead of the one from Debian'
-	@echo 'KERNEL=NAME  add scripts/guest-NAME.config to the configuration'
+	@echo 'KERNEL=NAME  another kernel: debug (KASAN and more), kcsan (data races), builtin'
+	@echo '             (no modules), or stock (without all this, only to be built)'
 	@echo 'JOBS=N       compilers at a time'
 	@echo 'LAYOUT_LEASE_CACHE=DIR  where all that is fetched and built lives,'
 	@echo '             by default layout-lease in $$XDG_CACHE_HOME or ~/.cache'
@@ -62,7 +66,13 @@ check-patches:
 check-drivers:
 	@scripts/check-drivers.sh
 
+compat:
+	@scripts/compat.sh
+
+check-all:
+	@scripts/check-all.sh
+
 clean:
 	@scripts/clean.sh
 
-.PHONY: help kernel selftests shell guest demo test stress model apply check-patches check-drivers clean
+.PHONY: help kernel selftests shell guest demo test stress model apply check-patches check-drivers compat check-all clean

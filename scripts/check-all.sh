@@ -1,0 +1,55 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# All that there is to check, as before a release. Each step goes on where the one
+# before failed; exit status 1 if one did.
+#
+#   STEPS        which, in this order (default: all)
+#   TIME         seconds of load on each file system (default 3600)
+#   FUZZ_CALLS   calls of the fuzzer with KASAN (default 1000000)
+
+. "$(dirname "$0")/lib.sh"
+
+check_patches() { "$TOP/scripts/check-patches.sh"; }
+check_drivers() { "$TOP/scripts/check-drivers.sh"; }
+check_model() { "$TOP/scripts/model.sh" -l; }
+check_release() { "$TOP/scripts/test.sh"; }
+check_builtin() { KERNEL=builtin "$TOP/scripts/test.sh"; }
+check_debug() { KERNEL=debug "$TOP/scripts/test.sh"; }
+check_kcsan() { KERNEL=kcsan "$TOP/scripts/test.sh"; }
+check_fuzz() {
+	KERNEL=debug TESTS=fuzz_test TEST_FS=xfs TEST_TIMEOUT=14400 GUEST_TIMEOUT=15000 \
+		FUZZ_CALLS=${FUZZ_CALLS:-1000000} "$TOP/scripts/test.sh"
+}
+check_stress() {
+	TIME=${TIME:-3600} FS=xfs "$TOP/scripts/stress.sh" &&
+		TIME=${TIME:-3600} FS=ext4 "$TOP/scripts/stress.sh"
+}
+check_compat() {
+	FS=xfs "$TOP/scripts/compat.sh" &&
+		FS=ext4 "$TOP/scripts/compat.sh"
+}
+
+steps=(patches drivers model release builtin kcsan compat debug fuzz stress)
+read -ra chosen <<<"${STEPS:-${steps[*]}}"
+for s in "${chosen[@]}"; do
+	[[ " ${steps[*]} " == *" $s "* ]] || die "STEPS: there is no $s, but: ${steps[*]}"
+done
+
+make_cache
+mkdir -p "$CACHE/log"
+failed=0
+for s in "${chosen[@]}"; do
+	log=$CACHE/log/check-all-$s.log start=$SECONDS
+	say "$s: $log"
+	if "check_$s" </dev/null >"$log" 2>&1; then
+		verdict=ok
+	else
+		verdict=FAILED
+		failed=$((failed + 1))
+		tail -n 20 "$log" >&2
+	fi
+	printf '%-8s %-7s %12s   %s\n' "$s" $verdict "$(duration $((SECONDS - start)))" \
+		"$(tail -n 1 "$log")"
+done
+[ $failed -eq 0 ] || die "$failed of ${#chosen[@]} steps failed"
