@@ -6,6 +6,10 @@
 # kernel. Prints the results side by side. A case with another result on ours is
 # a failure, and exit status 1; one that fails on both is not our doing.
 #
+# Two of them end by chance, on one kernel too, and may need another run: F_UNLCK of
+# ofdlocks compares structures of which nothing sets the padding, and test_resize_cq
+# does not wait for the completions that it counts on.
+#
 #   FS    file system (default xfs)
 
 . "$(dirname "$0")/lib.sh"
@@ -26,11 +30,11 @@ trap 'rm -rf "$tmp"' EXIT
 
 # run NAME KERNEL: the cases of NAME, each with how often it came before.
 run() {
-	say "the suites on the $1 kernel (about 15 min)"
+	say "the suites without and with this project: $1 (about 5 min)"
 	GUEST_KERNEL=$2 "$TOP/scripts/guest.sh" -f "$fs" \
 		"$TOP/scripts/guest-compat" "$selftests" >"$tmp/$1.log" || {
 		tail -n 40 "$tmp/$1.log" >&2
-		die "the guest with the $1 kernel failed"
+		die "the guest failed: $1"
 	}
 	mkdir -p "$CACHE/log"
 	cp "$tmp/$1.log" "$CACHE/log/compat-$1.log"
@@ -39,7 +43,7 @@ run() {
 		awk '{ n = seen[$1, $2]++; print $1 " " $2 (n ? "(" n + 1 ")" : ""), $3 }' >"$tmp/$1"
 }
 run stock "$stock"
-run our "$ours"
+run ours "$ours"
 
 package() { dpkg-query -W -f '${Package} ${Version}\n' "$@"; }
 echo "stock: Linux $(basename "$(echo "$stock"/modules/*)"), Debian's $(
@@ -81,8 +85,9 @@ awk '
 			printf form, t, count[t, "stock", "passed"] + 0, count[t, "stock", "failed"] + 0,
 				count[t, "stock", "skipped"] + 0, count[t, "ours", "passed"] + 0,
 				count[t, "ours", "failed"] + 0, count[t, "ours", "skipped"] + 0, differ[t]
-			passed += count[t, "stock", "passed"]
+			# A suite that does not run compares nothing.
+			empty += !count[t, "stock", "passed"]
 		}
 		printf "\n%d cases, %d different\n", n, total
-		exit(total > 0 || passed == 0)
-	}' "$tmp/stock" "$tmp/our"
+		exit(total > 0 || n == 0 || empty > 0)
+	}' "$tmp/stock" "$tmp/ours"
