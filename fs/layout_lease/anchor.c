@@ -69,14 +69,14 @@ struct layout_anchor {
  * attached keeps its file, so a file that is being released has nothing
  * attached.
  */
-struct file *layout_next_leased_file(unsigned long *id, xa_mark_t filter)
+struct file *layout_next_leased_file(unsigned long *id)
 {
 	struct layout_anchor *anchor;
 	struct file *file = NULL;
 
 	xa_lock(&anchors);
-	for (anchor = xa_find(&anchors, id, ULONG_MAX, filter); anchor;
-	     anchor = xa_find_after(&anchors, id, ULONG_MAX, filter)) {
+	for (anchor = xa_find(&anchors, id, ULONG_MAX, XA_PRESENT); anchor;
+	     anchor = xa_find_after(&anchors, id, ULONG_MAX, XA_PRESENT)) {
 		file = anchor->lease.c.flc_file;
 		if (file_ref_get(&file->f_ref))
 			break;
@@ -85,25 +85,41 @@ struct file *layout_next_leased_file(unsigned long *id, xa_mark_t filter)
 	return anchor ? file : NULL;
 }
 
+/*
+ * The same for holders that were told of a break and have died; *id is behind
+ * it then. Once for each anchor: a break that comes later finds it dead.
+ */
+static struct file *next_file_of_dead(unsigned long *id)
+{
+	struct layout_anchor *anchor;
+	struct file *file = NULL;
+
+	do {
+		xa_lock(&anchors);
+		anchor = xa_find(&anchors, id, ULONG_MAX, ANCHOR_TOLD);
+		if (anchor && layout_anchor_is_dead(anchor)) {
+			__xa_clear_mark(&anchors, *id, ANCHOR_TOLD);
+			file = layout_anchor_get_file(anchor);
+		}
+		xa_unlock(&anchors);
+		++*id;
+		cond_resched();
+	} while (anchor && !file);
+	return file;
+}
+
 /* Some holder that was told of a break has died. */
 static void bury_holders(struct work_struct *work)
 {
-	const struct layout_lease_ops *ops = layout_provider_get();
+	unsigned long id = 0;
 	struct file *file;
-	unsigned long id;
-	void *index;
 
-	if (!ops)
-		return;
-	for (id = 0; (file = layout_next_leased_file(&id, ANCHOR_TOLD)); id++) {
-		index = layout_lease_index_get(ops, file_inode(file));
-		if (index) {
-			ops->bury(index, file);
-			ops->index_put(index);
-		}
+	while ((file = next_file_of_dead(&id))) {
+		scoped_class(layout_index, found, file_inode(file))
+			if (found.index)
+				found.ops->bury(found.index, file);
 		fput(file);
 	}
-	layout_provider_put(ops);
 }
 
 static DECLARE_WORK(bury_work, bury_holders);
@@ -395,7 +411,7 @@ static void *leases_start(struct seq_file *m, loff_t *pos)
 
 	if (!id)
 		return SEQ_START_TOKEN;
-	file = layout_next_leased_file(&id, XA_PRESENT);
+	file = layout_next_leased_file(&id);
 	*pos = id;
 	return file;
 }
@@ -415,24 +431,16 @@ static void *leases_next(struct seq_file *m, void *v, loff_t *pos)
 
 static int leases_show(struct seq_file *m, void *v)
 {
-	const struct layout_lease_ops *ops;
-	void *index;
-
 	if (v == SEQ_START_TOKEN) {
 		seq_printf(m, "%8s %-16s %-20s %-9s %-9s %-18s %-18s %-8s %s\n",
 			   "pid", "command", "file", "kind", "state", "start",
 			   "last", "attached", "left_ms");
-		return 0;
+	} else {
+		CLASS(layout_index, found)(file_inode(v));
+
+		if (found.index)
+			found.ops->show(found.index, v, m);
 	}
-	ops = layout_provider_get();
-	if (!ops)
-		return 0;
-	index = layout_lease_index_get(ops, file_inode(v));
-	if (index) {
-		ops->show(index, v, m);
-		ops->index_put(index);
-	}
-	layout_provider_put(ops);
 	return 0;
 }
 

@@ -4,8 +4,8 @@
 
 use crate::{
     index::{
-        range_of,
-        Index, //
+        Index,
+        OF_HOLDER, //
     },
     lease::Owner,
     range::Range, //
@@ -30,8 +30,14 @@ use kernel::{
     },
 };
 
-/// An attachment in the index, where its range is the one that breaks meet.
-pub(crate) type Node = IntervalNode<Attached>;
+/// An attachment in the index: in the tree of the inode with the range that breaks meet, in that of
+/// the open file with what the consumer asked for, which leases cover.
+pub(crate) type Node = IntervalNode<Attached, 2>;
+
+/// What the consumer asked for.
+pub(crate) fn bytes_of(node: &Node) -> Range {
+    Range::from_interval(node.interval::<OF_HOLDER>())
+}
 
 /// No break has set a deadline.
 const NEVER: u64 = u64::MAX;
@@ -47,8 +53,6 @@ const NEVER: u64 = u64::MAX;
 pub(crate) struct Attached {
     pub(crate) index: Arc<Index>,
     pub(crate) owner: Arc<Owner>,
-    /// What the consumer asked for, which leases cover; among what the holder has attached.
-    pub(crate) own: Arc<IntervalNode<()>>,
     /// When it is revoked, or [`NEVER`].
     deadline: Atomic<u64>,
     /// The holder does it itself and need not be told.
@@ -88,14 +92,12 @@ impl Attached {
     pub(crate) fn new(
         index: Arc<Index>,
         owner: Arc<Owner>,
-        own: Arc<IntervalNode<()>>,
         consumer: ConsumerRef,
         file: ARef<File>,
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             index,
             owner,
-            own,
             deadline: Atomic::new(NEVER),
             quiet: AtomicFlag::new(false),
             leaving: AtomicFlag::new(false),
@@ -110,11 +112,6 @@ impl Attached {
                 "Attached::claim"
             ),
         }? Error)
-    }
-
-    /// What the consumer asked for.
-    pub(crate) fn bytes(&self) -> Range {
-        range_of(&self.own)
     }
 
     /// Sets a deadline unless there is an earlier one. Under the index lock.

@@ -17,6 +17,7 @@
 
 use crate::{
     attachment::{
+        bytes_of,
         Batch,
         Node,
         Outcome, //
@@ -95,7 +96,7 @@ impl Index {
         for attached in inner.attached_in(&range) {
             let (deadline, quiet) = deadline_for(&attached.owner);
             attached.expire(deadline, quiet);
-            doomed = Some(hull(doomed, &range_of(&*attached)));
+            doomed = Some(hull(doomed, &range_of(&attached)));
             pending += 1;
         }
         inner.doomed = doomed;
@@ -167,24 +168,26 @@ impl Index {
     /// grace period any more.
     pub(crate) fn bury(this: &Arc<Self>, file: FileId) {
         let inner = this.inner.lock();
-        let (Some(owner), Some(doomed)) = (inner.owner(file), inner.doomed) else {
+        let Some(owner) = inner.owner(file).filter(|owner| owner.anchor.is_dead()) else {
             return;
         };
-        if !owner.anchor.is_dead() || !inner.has_attached(owner, &Range::ALL) {
-            return;
-        }
         let now = now_ms();
-        for attached in inner.attached_in(&doomed) {
-            if Arc::ptr_eq(&attached.owner, owner) && attached.deadline().is_some() {
+        let mut waited_for = false;
+        for attached in inner.attached_by(owner, &Range::ALL) {
+            if attached.deadline().is_some() {
                 attached.expire(now, false);
+                waited_for = true;
             }
         }
-        for (_, lease) in inner.leases_in(&doomed) {
-            if Arc::ptr_eq(&lease.owner, owner) && lease.state() == State::Breaking {
+        if !waited_for {
+            return;
+        }
+        for (_, lease) in inner.leases_of(owner, &Range::ALL) {
+            if lease.state() == State::Breaking {
                 lease.set_deadline(now);
             }
         }
-        this.schedule(&inner);
+        this.run_worker_at(now);
     }
 
     /// Runs the worker when the earliest deadline has come.
@@ -199,7 +202,11 @@ impl Index {
         else {
             return;
         };
-        let delay = first.saturating_sub(now_ms());
+        self.run_worker_at(first);
+    }
+
+    fn run_worker_at(self: &Arc<Self>, deadline: u64) {
+        let delay = deadline.saturating_sub(now_ms());
         if let Some(queue) = QUEUE.lock().as_ref() {
             queue.modify_delayed(
                 self.clone(),
@@ -240,7 +247,7 @@ impl Index {
                     inner.settle(&node);
                     if file.is_some() {
                         count += 1;
-                        bytes += node.bytes().len();
+                        bytes += bytes_of(&node).len();
                     }
                     // Only queues the last put of the file.
                     drop(file);
@@ -277,7 +284,8 @@ impl Inner {
     /// it any more, see [`Self::state_of`].
     pub(crate) fn settle(&mut self, node: &Arc<Node>) {
         if self.remove_attached(node) {
-            self.breaks.settle(node.start() as u64, node.last() as u64);
+            let range = range_of(node);
+            self.breaks.settle(range.start, range.last);
         }
     }
 
@@ -285,13 +293,10 @@ impl Inner {
     /// to what has none yet.
     fn doom(&mut self, owner: &Arc<Owner>, range: &Range, deadline: u64, quiet: bool, fresh: bool) {
         let mut doomed = self.doomed;
-        for attached in self.attached_in(range) {
-            if Arc::ptr_eq(&attached.owner, owner)
-                && attached.bytes().overlaps(range)
-                && !(fresh && attached.deadline().is_some())
-            {
+        for attached in self.attached_by(owner, range) {
+            if !(fresh && attached.deadline().is_some()) {
                 attached.expire(deadline, quiet);
-                doomed = Some(hull(doomed, &range_of(&*attached)));
+                doomed = Some(hull(doomed, &range_of(&attached)));
             }
         }
         self.doomed = doomed;

@@ -13,6 +13,7 @@
 #include <linux/atomic.h>
 #include <linux/bug.h>
 #include <linux/capability.h>
+#include <linux/cleanup.h>
 #include <linux/dax.h>
 #include <linux/export.h>
 #include <linux/file.h>
@@ -30,7 +31,6 @@
 #include <linux/sysctl.h>
 #include <linux/uaccess.h>
 #include <linux/wait_bit.h>
-#include <linux/xarray.h>
 
 #define CREATE_TRACE_POINTS
 #include <trace/events/layout_lease.h>
@@ -43,7 +43,7 @@ EXPORT_SYMBOL_GPL(layout_lease_key);
 static const struct layout_lease_ops __rcu *provider;
 static DEFINE_MUTEX(provider_lock);
 
-const struct layout_lease_ops *layout_provider_get(void)
+static const struct layout_lease_ops *provider_get(void)
 {
 	const struct layout_lease_ops *ops;
 
@@ -55,7 +55,7 @@ const struct layout_lease_ops *layout_provider_get(void)
 	return ops;
 }
 
-void layout_provider_put(const struct layout_lease_ops *ops)
+static void provider_put(const struct layout_lease_ops *ops)
 {
 	module_put(ops->owner);
 }
@@ -116,6 +116,26 @@ void *layout_lease_index_get(const struct layout_lease_ops *ops,
 	return index;
 }
 EXPORT_SYMBOL_GPL(layout_lease_index_get);
+
+struct layout_index layout_index_find(struct inode *inode)
+{
+	struct layout_index found = { .ops = provider_get() };
+
+	if (!found.ops)
+		return found;
+	found.index = layout_lease_index_get(found.ops, inode);
+	if (!found.index)
+		provider_put(found.ops);
+	return found;
+}
+
+void layout_index_put(struct layout_index *found)
+{
+	if (!found->index)
+		return;
+	found->ops->index_put(found->index);
+	provider_put(found->ops);
+}
 
 /*
  * Breaks by the filesystem, with its locks held, whether they have found an
@@ -276,10 +296,10 @@ fs_initcall(layout_lease_sysctl_init);
 /* Of the F_SETLAYOUT that comes first, and only that: load the provider. */
 static const struct layout_lease_ops *provider_get_or_load(void)
 {
-	const struct layout_lease_ops *ops = layout_provider_get();
+	const struct layout_lease_ops *ops = provider_get();
 
 	if (!ops && !request_module("layout_lease"))
-		ops = layout_provider_get();
+		ops = provider_get();
 	return ops;
 }
 
@@ -338,7 +358,7 @@ static int do_set_lease(unsigned int fd, struct file *file,
 		return -EOPNOTSUPP;
 	anchor = layout_anchor_alloc(ops, file, fd);
 	error = anchor ? ops->set(ops, file, anchor, arg) : -ENOMEM;
-	layout_provider_put(ops);
+	provider_put(ops);
 	return error;
 }
 
@@ -356,19 +376,13 @@ static int set_lease(unsigned int fd, struct file *file,
 
 static int unset_lease(struct file *file, const struct layout_lease *arg)
 {
-	const struct layout_lease_ops *ops = layout_provider_get();
-	void *index;
-	int error = 0;
+	CLASS(layout_index, found)(file_inode(file));
+	int error;
 
-	if (!ops)
+	if (!found.index)
 		return 0;
-	index = layout_lease_index_get(ops, file_inode(file));
-	if (index) {
-		error = ops->unset(index, file, arg);
-		trace_layout_lease_release(file_inode(file), arg, error);
-		ops->index_put(index);
-	}
-	layout_provider_put(ops);
+	error = found.ops->unset(found.index, file, arg);
+	trace_layout_lease_release(file_inode(file), arg, error);
 	return error;
 }
 
@@ -393,19 +407,9 @@ static atomic64_t walks;
  */
 static bool layout_first_visit(struct inode *inode, u64 walk)
 {
-	const struct layout_lease_ops *ops = layout_provider_get();
-	bool first = false;
-	void *index;
+	CLASS(layout_index, found)(inode);
 
-	if (!ops)
-		return false;
-	index = layout_lease_index_get(ops, inode);
-	if (index) {
-		first = ops->visit(index, walk);
-		ops->index_put(index);
-	}
-	layout_provider_put(ops);
-	return first;
+	return found.index && found.ops->visit(found.index, walk);
 }
 
 /* All files, also those that have no name and no descriptor any more. */
@@ -416,7 +420,7 @@ static int seize_filesystem(const struct super_block *sb)
 	unsigned long id;
 	int error = 0;
 
-	for (id = 0; !error && (file = layout_next_leased_file(&id, XA_PRESENT)); id++) {
+	for (id = 0; !error && (file = layout_next_leased_file(&id)); id++) {
 		if (file_inode(file)->i_sb == sb &&
 		    layout_first_visit(file_inode(file), walk))
 			error = seize(file_inode(file), 0, LLONG_MAX);
@@ -516,9 +520,7 @@ int fcntl_setlease_layout(unsigned int fd, struct file *file, int type)
 /* F_GETLAYOUT */
 int fcntl_getlayout(struct file *file, struct layout_lease __user *uarg)
 {
-	const struct layout_lease_ops *ops;
 	struct layout_lease arg;
-	void *index;
 	int error;
 
 	error = copy_arg(&arg, uarg);
@@ -533,34 +535,22 @@ int fcntl_getlayout(struct file *file, struct layout_lease __user *uarg)
 	arg.type = F_UNLCK;
 	arg.state = LAYOUT_LEASE_NONE;
 	arg.remaining_ms = 0;
-	ops = layout_provider_get();
-	if (ops) {
-		index = layout_lease_index_get(ops, file_inode(file));
-		if (index) {
-			ops->get(index, file, &arg);
-			ops->index_put(index);
-		}
-		layout_provider_put(ops);
-	}
+	scoped_class(layout_index, found, file_inode(file))
+		if (found.index)
+			found.ops->get(found.index, file, &arg);
 	return copy_struct_to_user(uarg, arg.size, &arg, sizeof(arg), NULL);
 }
 
 /* The last reference of an open file that has an anchor is gone. */
 void layout_lease_release(struct file *file)
 {
-	const struct layout_lease_ops *ops = layout_provider_get();
-	void *index;
+	CLASS(layout_index, found)(file_inode(file));
 
 	/* Another process may have buried a dead holder meanwhile. */
-	if (!ops)
+	if (!found.index)
 		return;
-	index = layout_lease_index_get(ops, file_inode(file));
-	if (index) {
-		trace_layout_lease_close(file_inode(file));
-		ops->release(index, file);
-		ops->index_put(index);
-	}
-	layout_provider_put(ops);
+	trace_layout_lease_close(file_inode(file));
+	found.ops->release(found.index, file);
 }
 
 /*
@@ -582,24 +572,20 @@ EXPORT_SYMBOL_GPL(__layout_inode_is_leased);
 static bool break_start(struct layout_break *brk, struct inode *inode,
 			loff_t start, loff_t last, unsigned int flags)
 {
-	const struct layout_lease_ops *ops = layout_provider_get();
+	struct layout_index found = layout_index_find(inode);
 
-	if (!ops)
+	/* __layout_break_end() puts both. */
+	brk->index = found.index;
+	if (!found.index)
 		return false;
-	brk->index = layout_lease_index_get(ops, inode);
-	if (!brk->index) {
-		layout_provider_put(ops);
-		return false;
-	}
 	brk->inode = inode;
 	/* Both spellings of infinity are U64_MAX here, as for leases. */
 	brk->start = round_down((u64)start, BREAK_ALIGN);
 	brk->last = last == LLONG_MAX ? U64_MAX : (u64)last | (BREAK_ALIGN - 1);
 	brk->flags = flags;
-	ops->break_begin(brk);
+	found.ops->break_begin(brk);
 	trace_layout_lease_break(inode, brk->start, brk->last, flags,
 				 READ_ONCE(brk->pending));
-	/* __layout_break_end() drops the module reference. */
 	return true;
 }
 
@@ -733,7 +719,7 @@ void __layout_break_end(struct layout_break *brk)
 	/* brk owns a module reference, so the provider is still there. */
 	ops->break_end(brk);
 	brk->index = NULL;
-	layout_provider_put(ops);
+	provider_put(ops);
 }
 EXPORT_SYMBOL_GPL(__layout_break_end);
 
@@ -784,7 +770,7 @@ void __layout_revoke_pagemap(const struct dev_pagemap *pgmap)
 
 	/* After this, what was pinned before is where a consumer unpins it. */
 	synchronize_srcu(&pin_srcu);
-	for (id = 0; (file = layout_next_leased_file(&id, XA_PRESENT)); id++) {
+	for (id = 0; (file = layout_next_leased_file(&id)); id++) {
 		if (dax_mapping_uses_pagemap(file->f_mapping, pgmap) &&
 		    layout_first_visit(file_inode(file), walk))
 			layout_revoke(file_inode(file), 0, LLONG_MAX);
@@ -850,21 +836,14 @@ layout_lease_attach(struct file *file, u64 start, u64 last, bool write,
 {
 	struct layout_attachment *attachment = ERR_PTR(-EOPNOTSUPP);
 	struct inode *inode = file_inode(file);
-	const struct layout_lease_ops *lease_ops;
-	void *index;
 
 	if (!layout_leases_exist() || !layout_is_stable(inode))
 		return attachment;
-	lease_ops = layout_provider_get();
-	if (!lease_ops)
-		return attachment;
-	index = layout_lease_index_get(lease_ops, inode);
-	if (index) {
-		attachment = lease_ops->attach(index, start, last, BREAK_ALIGN,
-					       write, ops, data);
-		lease_ops->index_put(index);
-	}
-	layout_provider_put(lease_ops);
+	scoped_class(layout_index, found, inode)
+		if (found.index)
+			attachment = found.ops->attach(found.index, start, last,
+						       BREAK_ALIGN, write, ops,
+						       data);
 	trace_layout_lease_attach(inode, start, last,
 				  PTR_ERR_OR_ZERO(attachment));
 	return attachment;
@@ -881,12 +860,12 @@ EXPORT_SYMBOL_GPL(layout_lease_attach);
  */
 void layout_lease_detach(struct layout_attachment *attachment)
 {
-	const struct layout_lease_ops *ops = layout_provider_get();
+	const struct layout_lease_ops *ops = provider_get();
 
 	/* The attachment holds the module through its anchor. */
 	if (WARN_ON_ONCE(!ops))
 		return;
 	ops->detach(attachment);
-	layout_provider_put(ops);
+	provider_put(ops);
 }
 EXPORT_SYMBOL_GPL(layout_lease_detach);

@@ -63,8 +63,12 @@ use kernel::{
     },
 };
 
+/// Leases and attachments are in two trees each: that of the inode, and that of the open file.
+pub(crate) const OF_INODE: usize = 0;
+pub(crate) const OF_HOLDER: usize = 1;
+
 /// A lease in the index, where its range is.
-pub(crate) type LeaseNode = IntervalNode<Lease>;
+pub(crate) type LeaseNode = IntervalNode<Lease, 2>;
 
 /// Leases, attachments and breaks of one inode.
 ///
@@ -92,19 +96,21 @@ pub(crate) struct Index {
     pub(crate) visited: Atomic<u64>,
 }
 
-/// An open file that holds leases.
+/// An open file that holds leases: at least one, which nobody else's are looked at to find.
 struct Holder {
     owner: Arc<Owner>,
-    /// Which bytes are attached through it, so that this is known without a look at the others'.
-    attached: IntervalTree<()>,
+    /// Its leases, which never overlap.
+    leases: IntervalTree<Lease, 2, OF_HOLDER>,
+    /// The bytes that are attached through it.
+    attached: IntervalTree<Attached, 2, OF_HOLDER>,
 }
 
 /// What the index lock protects.
 pub(crate) struct Inner {
     pub(crate) retired: bool,
     holders: RBTree<FileId, Holder>,
-    pub(crate) leases: IntervalTree<Lease>,
-    pub(crate) attached: IntervalTree<Attached>,
+    leases: IntervalTree<Lease, 2, OF_INODE>,
+    attached: IntervalTree<Attached, 2, OF_INODE>,
     pub(crate) breaks: BreakList,
     /// Where attachments have deadlines.
     pub(crate) doomed: Option<Range>,
@@ -121,8 +127,8 @@ impl Index {
                     Inner {
                         retired: false,
                         holders: RBTree::new(),
-                        leases: IntervalTree::new(),
-                        attached: IntervalTree::new(),
+                        leases: IntervalTree::default(),
+                        attached: IntervalTree::default(),
                         breaks: BreakList::new(),
                         doomed: None,
                         serial: 0,
@@ -173,20 +179,22 @@ impl Index {
                 continue;
             }
 
-            let owner = present.clone().unwrap_or_else(|| fresh.clone());
+            let owner = present.unwrap_or_else(|| {
+                let holder = Holder {
+                    owner: fresh.clone(),
+                    leases: IntervalTree::default(),
+                    attached: IntervalTree::default(),
+                };
+                let entry = entry.into_node(fresh.anchor.file_id(), holder);
+                inner.holders.insert(entry);
+                fresh.clone()
+            });
             let result = inner
                 .check_grant(&owner, &range, kind)
                 .and_then(|()| inner.replace(&owner, &range, Some(kind), &mut spares));
-            if result.is_ok() {
-                if present.is_none() {
-                    let holder = Holder {
-                        owner: owner.clone(),
-                        attached: IntervalTree::new(),
-                    };
-                    let entry = entry.into_node(owner.anchor.file_id(), holder);
-                    inner.holders.insert(entry);
-                }
-                owner.link(kind);
+            match result {
+                Ok(()) => owner.link(kind),
+                Err(_) => inner.forget_without_leases(&owner),
             }
             drop(inner);
             this.retire_if_empty();
@@ -217,9 +225,7 @@ impl Index {
             inner = Self::take_back(this, &owner, &range)?;
         }
         inner.replace(&owner, &range, None, &mut spares)?;
-        if owner.leases() == 0 {
-            inner.forget_owner(&owner);
-        }
+        inner.forget_without_leases(&owner);
         drop(inner);
         this.retire_if_empty();
         Ok(())
@@ -232,9 +238,7 @@ impl Index {
         let Some(owner) = inner.owner(file) else {
             return;
         };
-        let mut leases = inner.leases_in(&range);
-        let Some((range, lease)) = leases.find(|(_, lease)| Arc::ptr_eq(&lease.owner, owner))
-        else {
+        let Some((range, lease)) = inner.leases_of(owner, &range).next() else {
             return;
         };
         arg.type_ = lease.kind.to_type();
@@ -255,10 +259,7 @@ impl Index {
             return;
         };
         let now = layout_lease::now_ms();
-        for (range, lease) in inner.leases_in(&Range::ALL) {
-            if !Arc::ptr_eq(&lease.owner, owner) {
-                continue;
-            }
+        for (range, lease) in inner.leases_of(owner, &Range::ALL) {
             // SAFETY: An owner in the index is linked, and we hold the index lock.
             if !unsafe { owner.anchor.show(m) } {
                 return;
@@ -298,8 +299,6 @@ impl Index {
     ) -> Result<Arc<Node>> {
         let pinned = bytes.round_out(unit);
         let memory = UniqueArc::<Node>::new_uninit(GFP_KERNEL_ACCOUNT)?;
-        let own = IntervalNode::new(bytes.start as usize, bytes.last as usize, ());
-        let own = Arc::new(own, GFP_KERNEL_ACCOUNT)?;
         let mut inner = this.inner.lock();
         let (owner, file) = inner.cover(&bytes, write)?;
         // A lease may have been granted beside a break that meets the same DAX mapping.
@@ -308,10 +307,9 @@ impl Index {
             drop(file);
             return Err(EAGAIN);
         }
-        let attached = Attached::new(this.clone(), owner, own, consumer, file);
+        let attached = Attached::new(this.clone(), owner, consumer, file);
         let node = memory.pin_init_with(IntervalNode::pin_init::<Error>(
-            pinned.start as usize,
-            pinned.last as usize,
+            [pinned.interval(), bytes.interval()],
             attached,
         ))?;
         let node: Arc<Node> = node.into();
@@ -352,20 +350,48 @@ impl Inner {
         self.holders.get(&file).map(|holder| &holder.owner)
     }
 
+    /// The entry of an owner, unless that was forgotten meanwhile.
+    fn holder(&self, owner: &Owner) -> Option<&Holder> {
+        self.holders
+            .get(&owner.anchor.file_id())
+            .filter(|holder| core::ptr::eq(&*holder.owner, owner))
+    }
+
+    /// As [`Self::holder`].
+    fn holder_mut(&mut self, owner: &Owner) -> Option<&mut Holder> {
+        self.holders
+            .get_mut(&owner.anchor.file_id())
+            .filter(|holder| core::ptr::eq(&*holder.owner, owner))
+    }
+
     /// The leases that overlap a range.
     pub(crate) fn leases_in(
         &self,
         range: &Range,
     ) -> impl Iterator<Item = (Range, ArcBorrow<'_, LeaseNode>)> {
+        let (start, last) = range.interval();
         self.leases
-            .overlapping(range.start as usize, range.last as usize)
-            .map(|lease| (range_of(&*lease), lease))
+            .overlapping(start, last)
+            .map(|lease| (range_of(&lease), lease))
+    }
+
+    /// Those of an open file.
+    pub(crate) fn leases_of(
+        &self,
+        owner: &Owner,
+        range: &Range,
+    ) -> impl Iterator<Item = (Range, ArcBorrow<'_, LeaseNode>)> {
+        let (start, last) = range.interval();
+        self.holder(owner)
+            .into_iter()
+            .flat_map(move |holder| holder.leases.overlapping(start, last))
+            .map(|lease| (range_of(&lease), lease))
     }
 
     /// Starts a walk over the leases that overlap a range, see [`Self::next_lease`].
     pub(crate) fn first_lease(&self, range: &Range) -> Option<Arc<LeaseNode>> {
-        self.leases
-            .find(range.start as usize, range.last as usize, |_| true)
+        let (start, last) = range.interval();
+        self.leases.find(start, last, |_| true)
     }
 
     /// The next lease of a walk on which leases may be removed, split and added, in one pass: the
@@ -376,29 +402,27 @@ impl Inner {
         range: &Range,
     ) -> Option<Arc<LeaseNode>> {
         let node = at.take()?;
-        *at = self
-            .leases
-            .find_next(&node, range.start as usize, range.last as usize);
+        let (start, last) = range.interval();
+        *at = self.leases.find_next(&node, start, last);
         Some(node)
     }
 
     /// The attachments that breaks of a range meet.
     pub(crate) fn attached_in(&self, range: &Range) -> impl Iterator<Item = ArcBorrow<'_, Node>> {
-        self.attached
-            .overlapping(range.start as usize, range.last as usize)
+        let (start, last) = range.interval();
+        self.attached.overlapping(start, last)
     }
 
-    /// What a holder has attached of a range through an open file.
-    fn attached_by(
+    /// The attachments through an open file of which any byte is in a range.
+    pub(crate) fn attached_by(
         &self,
         owner: &Owner,
         range: &Range,
-    ) -> impl Iterator<Item = ArcBorrow<'_, IntervalNode<()>>> {
-        let (first, last) = (range.start as usize, range.last as usize);
-        let holder = self.holders.get(&owner.anchor.file_id());
-        holder
+    ) -> impl Iterator<Item = ArcBorrow<'_, Node>> {
+        let (start, last) = range.interval();
+        self.holder(owner)
             .into_iter()
-            .flat_map(move |holder| holder.attached.overlapping(first, last))
+            .flat_map(move |holder| holder.attached.overlapping(start, last))
     }
 
     /// Has a holder attached any byte of a range through an open file?
@@ -416,16 +440,16 @@ impl Inner {
 
     /// Puts an attachment into the index. It is in no tree.
     fn insert_attached(&mut self, node: &Arc<Node>) {
-        if let Some(holder) = self.holders.get_mut(&node.owner.anchor.file_id()) {
-            let _ = holder.attached.insert(node.own.clone());
+        if let Some(holder) = self.holder_mut(&node.owner) {
+            let _ = holder.attached.insert(node.clone());
         }
         let _ = self.attached.insert(node.clone());
     }
 
     /// Takes an attachment out of the index. Returns whether it was there.
     pub(crate) fn remove_attached(&mut self, node: &Arc<Node>) -> bool {
-        if let Some(holder) = self.holders.get_mut(&node.owner.anchor.file_id()) {
-            holder.attached.remove(&node.own);
+        if let Some(holder) = self.holder_mut(&node.owner) {
+            holder.attached.remove(node);
         }
         self.attached.remove(node)
     }
@@ -506,7 +530,7 @@ impl Inner {
         })
     }
 
-    /// Puts a lease into the index, which is charged already.
+    /// Puts a lease of an open file that is in the index into it. It is charged already.
     pub(crate) fn insert_lease(
         &mut self,
         spares: &mut Spares,
@@ -514,34 +538,37 @@ impl Inner {
         lease: Lease,
     ) -> Option<Arc<LeaseNode>> {
         let memory = spares.take()?;
-        lease.owner.add_lease();
-        let node = memory.write(IntervalNode::new(
-            range.start as usize,
-            range.last as usize,
-            lease,
-        ));
+        let node = memory.write(IntervalNode::new([range.interval(); 2], lease));
         let node: Arc<LeaseNode> = node.into();
         // A new node is in no tree.
+        if let Some(holder) = self.holder_mut(&node.owner) {
+            let _ = holder.leases.insert(node.clone());
+        }
         let _ = self.leases.insert(node.clone());
         Some(node)
     }
 
     /// Takes a lease out of the index.
     pub(crate) fn remove_lease(&mut self, node: &Arc<LeaseNode>) {
-        if self.leases.remove(node) {
-            node.owner.remove_lease();
+        if let Some(holder) = self.holder_mut(&node.owner) {
+            holder.leases.remove(node);
         }
+        self.leases.remove(node);
+    }
+
+    /// A lease of an open file that overlaps a range.
+    fn any_lease_of(&self, owner: &Owner, range: &Range) -> Option<Arc<LeaseNode>> {
+        let (_, lease) = self.leases_of(owner, range).next()?;
+        Some(lease.into())
     }
 
     /// How many leases an open file has in `range`, and how many there would be of them after
     /// [`Self::replace`].
-    fn count(&self, owner: &Arc<Owner>, range: &Range, kind: Option<Kind>) -> (usize, usize) {
+    fn count(&self, owner: &Owner, range: &Range, kind: Option<Kind>) -> (usize, usize) {
         let mut count = (0, usize::from(kind.is_some()));
-        for (part, lease) in self.leases_in(range) {
-            if Arc::ptr_eq(&lease.owner, owner) {
-                count.0 += 1;
-                count.1 += part.without(range).iter().flatten().count();
-            }
+        for (part, _) in self.leases_of(owner, range) {
+            count.0 += 1;
+            count.1 += part.without(range).iter().flatten().count();
         }
         count
     }
@@ -560,11 +587,7 @@ impl Inner {
     ) -> Result {
         let (before, after) = self.count(owner, range, kind);
         owner.charge(after.saturating_sub(before))?;
-        let mut at = self.first_lease(range);
-        while let Some(node) = self.next_lease(&mut at, range) {
-            if !Arc::ptr_eq(&node.owner, owner) {
-                continue;
-            }
+        while let Some(node) = self.any_lease_of(owner, range) {
             self.remove_lease(&node);
             for rest in range_of(&node).without(range).iter().flatten() {
                 self.insert_lease(spares, rest, node.piece());
@@ -581,31 +604,28 @@ impl Inner {
     /// An open file holds no leases any more. Nothing happens if it was forgotten before, and
     /// another owner may have taken its place.
     fn forget_owner(&mut self, owner: &Arc<Owner>) {
-        let file = owner.anchor.file_id();
-        if !self
-            .owner(file)
-            .is_some_and(|present| Arc::ptr_eq(present, owner))
+        while let Some(node) = self.any_lease_of(owner, &Range::ALL) {
+            self.remove_lease(&node);
+            owner.uncharge(1);
+        }
+        self.forget_without_leases(owner);
+    }
+
+    /// Nothing happens if it holds leases.
+    fn forget_without_leases(&mut self, owner: &Arc<Owner>) {
+        if self
+            .holder(owner)
+            .is_some_and(|holder| holder.leases.is_empty())
         {
-            return;
+            self.holders.remove(&owner.anchor.file_id());
+            owner.unlink();
         }
-        let mut at = self.first_lease(&Range::ALL);
-        while let Some(node) = self.next_lease(&mut at, &Range::ALL) {
-            if Arc::ptr_eq(&node.owner, owner) {
-                self.remove_lease(&node);
-                owner.uncharge(1);
-            }
-        }
-        self.holders.remove(&file);
-        owner.unlink();
     }
 }
 
-/// The range of a lease or of an attachment.
-pub(crate) fn range_of<T>(node: &IntervalNode<T>) -> Range {
-    Range {
-        start: node.start() as u64,
-        last: node.last() as u64,
-    }
+/// The range of a lease, or the one in which breaks meet an attachment.
+pub(crate) fn range_of<T>(node: &IntervalNode<T, 2>) -> Range {
+    Range::from_interval(node.interval::<OF_INODE>())
 }
 
 /// Memory for leases, taken before the index lock: for a new one, and for what remains of the first

@@ -5,19 +5,30 @@
 #ifndef LAYOUT_LEASE_INTERNAL_H
 #define LAYOUT_LEASE_INTERNAL_H
 
-#include <linux/xarray.h>
+#include <linux/cleanup.h>
 
 struct file;
+struct inode;
 struct layout_anchor;
 struct layout_lease_ops;
 
-/* hooks.c: the provider with a reference to its module, or NULL. */
-const struct layout_lease_ops *layout_provider_get(void);
-void layout_provider_put(const struct layout_lease_ops *ops);
+/*
+ * hooks.c: the index of an inode with a reference, or NULL, and the provider,
+ * whose module stays meanwhile.
+ */
+struct layout_index {
+	const struct layout_lease_ops *ops;
+	void *index;
+};
+
+struct layout_index layout_index_find(struct inode *inode);
+void layout_index_put(struct layout_index *found);
+DEFINE_CLASS(layout_index, struct layout_index, layout_index_put(&_T),
+	     layout_index_find(inode), struct inode *inode)
 
 /* anchor.c */
 struct layout_anchor *layout_anchor_alloc(const struct layout_lease_ops *ops,
 					  struct file *file, int fd);
-struct file *layout_next_leased_file(unsigned long *id, xa_mark_t filter);
+struct file *layout_next_leased_file(unsigned long *id);
 
 #endif /* LAYOUT_LEASE_INTERNAL_H */

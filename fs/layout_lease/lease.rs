@@ -113,8 +113,6 @@ impl State {
 /// The atomic fields are written under the index lock only.
 pub(crate) struct Owner {
     pub(crate) anchor: Anchor,
-    /// Leases in the index, whatever their state.
-    leases: Atomic<u64>,
     /// Serial of the break of which the holder was told last.
     told: Atomic<u64>,
     /// Is the anchor linked?
@@ -163,7 +161,6 @@ impl Owner {
         Ok(Arc::new(
             Self {
                 anchor,
-                leases: Atomic::new(0),
                 told: Atomic::new(0),
                 linked: AtomicFlag::new(false),
                 cover: Cover {
@@ -215,21 +212,6 @@ impl Owner {
         for _ in 0..less {
             self.anchor.uncharge();
         }
-    }
-
-    /// Counts a lease that is put into the index.
-    pub(crate) fn add_lease(&self) {
-        self.leases.add(1, Relaxed);
-    }
-
-    /// Counts a lease that is taken out of the index.
-    pub(crate) fn remove_lease(&self) {
-        self.leases.fetch_sub(1, Relaxed);
-    }
-
-    /// How many leases are in the index.
-    pub(crate) fn leases(&self) -> u64 {
-        self.leases.load(Relaxed)
     }
 }
 

@@ -3,7 +3,8 @@
 //! Interval trees.
 //!
 //! An augmented red-black tree of closed intervals `[start, last]`, which finds all intervals that
-//! overlap a given one in `O(log n + hits)`.
+//! overlap a given one in `O(log n + hits)`. A node may be in several trees, in each of them with an
+//! interval of its own.
 //!
 //! C header: [`include/linux/interval_tree.h`](srctree/include/linux/interval_tree.h)
 //!
@@ -14,8 +15,8 @@
 //! use kernel::sync::Arc;
 //!
 //! let mut tree = IntervalTree::new();
-//! let a = Arc::new(IntervalNode::new(0, 9, 'a'), GFP_KERNEL)?;
-//! let b = Arc::new(IntervalNode::new(5, 19, 'b'), GFP_KERNEL)?;
+//! let a = Arc::new(IntervalNode::new([(0, 9)], 'a'), GFP_KERNEL)?;
+//! let b = Arc::new(IntervalNode::new([(5, 19)], 'b'), GFP_KERNEL)?;
 //!
 //! assert!(tree.insert(a.clone()).is_ok());
 //! assert!(tree.insert(b.clone()).is_ok());
@@ -53,74 +54,86 @@ use core::{
 /// Identity of trees; 0 is no tree.
 static NEXT_TREE: Atomic<u64> = Atomic::new(1);
 
-/// A value with an interval, which can be put into an [`IntervalTree`].
-///
-/// The interval never changes.
+/// A place in a tree, and the interval there.
 ///
 /// # Invariants
 ///
-/// `tree` is the id of the tree that this node is linked into, or 0. A node that is linked is owned
-/// by its tree through an [`Arc`], so it does not move.
-#[pin_data]
+/// `tree` is the id of the tree that `node` is linked into, or 0.
 #[repr(C)]
-pub struct IntervalNode<T> {
-    links: Opaque<bindings::interval_tree_node>,
+struct Place {
+    node: Opaque<bindings::interval_tree_node>,
     start: usize,
     last: usize,
     tree: Atomic<u64>,
+}
+
+/// A value with `N` intervals, which can be put into `N` trees: with the interval `AT` into an
+/// [`IntervalTree<T, N, AT>`].
+///
+/// The intervals never change.
+///
+/// # Invariants
+///
+/// Each tree that a place is linked into owns the node through an [`Arc`], so it does not move.
+#[pin_data]
+#[repr(C)]
+pub struct IntervalNode<T, const N: usize = 1> {
+    places: [Place; N],
     #[pin]
     value: T,
 }
 
-// SAFETY: `links` is only accessed by the tree that the node is linked into, under exclusive or
+// SAFETY: `Place::node` is only accessed by the tree that it is linked into, under exclusive or
 // shared access to that tree; the other fields follow `T`.
-unsafe impl<T: Send> Send for IntervalNode<T> {}
+unsafe impl<T: Send, const N: usize> Send for IntervalNode<T, N> {}
 // SAFETY: As above.
-unsafe impl<T: Sync> Sync for IntervalNode<T> {}
+unsafe impl<T: Sync, const N: usize> Sync for IntervalNode<T, N> {}
 
-impl<T> IntervalNode<T> {
-    /// Creates a node for the closed interval `[start, last]`.
-    pub const fn new(start: usize, last: usize, value: T) -> Self {
-        // INVARIANT: The node is in no tree.
-        Self {
-            links: Opaque::uninit(),
+impl<T, const N: usize> IntervalNode<T, N> {
+    fn places(intervals: [(usize, usize); N]) -> [Place; N] {
+        // INVARIANT: The places are in no tree.
+        intervals.map(|(start, last)| Place {
+            node: Opaque::uninit(),
             start,
             last,
             tree: Atomic::new(0),
+        })
+    }
+
+    /// Creates a node for the closed intervals `[start, last]`, one for each tree.
+    pub fn new(intervals: [(usize, usize); N], value: T) -> Self {
+        Self {
+            places: Self::places(intervals),
             value,
         }
     }
 
     /// As [`Self::new`], for a value that is initialised in place.
     pub fn pin_init<E>(
-        start: usize,
-        last: usize,
+        intervals: [(usize, usize); N],
         value: impl PinInit<T, E>,
     ) -> impl PinInit<Self, E> {
-        // INVARIANT: The node is in no tree.
         try_pin_init!(Self {
-            links: Opaque::uninit(),
-            start,
-            last,
-            tree: Atomic::new(0),
+            places: Self::places(intervals),
             value <- value,
         }? E)
     }
 
-    /// The first point of the interval.
+    /// The interval in the tree `AT`, first and last point, inclusive.
     #[inline]
-    pub fn start(&self) -> usize {
-        self.start
+    pub fn interval<const AT: usize>(&self) -> (usize, usize) {
+        let place = self.place::<AT>();
+        (place.start, place.last)
     }
 
-    /// The last point of the interval, inclusive.
     #[inline]
-    pub fn last(&self) -> usize {
-        self.last
+    fn place<const AT: usize>(&self) -> &Place {
+        const { assert!(AT < N) };
+        &self.places[AT]
     }
 }
 
-impl<T> Deref for IntervalNode<T> {
+impl<T, const N: usize> Deref for IntervalNode<T, N> {
     type Target = T;
 
     #[inline]
@@ -129,7 +142,8 @@ impl<T> Deref for IntervalNode<T> {
     }
 }
 
-/// A tree of closed intervals, which may overlap and may be equal.
+/// A tree of closed intervals, which may overlap and may be equal: the intervals `AT` of nodes that
+/// have `N` of them.
 ///
 /// The tree owns an [`Arc`] of each node in it. Equal intervals are found in the order in which
 /// they were inserted.
@@ -138,46 +152,46 @@ impl<T> Deref for IntervalNode<T> {
 ///
 /// # Invariants
 ///
-/// `root` is the root of a valid C interval tree, each node of which is the `links` field of an
-/// `IntervalNode<T>` whose `tree` is `id`, and for each of which the tree owns an [`Arc`].
-pub struct IntervalTree<T> {
+/// `root` is the root of a valid C interval tree, each node of which is the one in the place `AT` of
+/// an `IntervalNode<T, N>`, where `tree` is `id`, and for each of which the tree owns an [`Arc`].
+pub struct IntervalTree<T, const N: usize = 1, const AT: usize = 0> {
     root: bindings::rb_root_cached,
     id: u64,
-    _nodes: PhantomData<Arc<IntervalNode<T>>>,
+    _nodes: PhantomData<Arc<IntervalNode<T, N>>>,
 }
 
 // SAFETY: The tree owns `Arc`s of its nodes and may be used wherever these may.
-unsafe impl<T: Send + Sync> Send for IntervalTree<T> {}
+unsafe impl<T: Send + Sync, const N: usize, const AT: usize> Send for IntervalTree<T, N, AT> {}
 // SAFETY: A shared tree only gives shared references to its nodes.
-unsafe impl<T: Send + Sync> Sync for IntervalTree<T> {}
+unsafe impl<T: Send + Sync, const N: usize, const AT: usize> Sync for IntervalTree<T, N, AT> {}
 
 impl<T> IntervalTree<T> {
-    /// Creates an empty tree.
+    /// Creates an empty tree of nodes that are in no other one; see [`Self::default`] for those that
+    /// may be.
     pub fn new() -> Self {
-        // INVARIANT: There are no nodes. `NEXT_TREE` does not wrap around in practice.
-        Self {
-            root: bindings::rb_root_cached::default(),
-            id: NEXT_TREE.fetch_add(1, Relaxed),
-            _nodes: PhantomData,
-        }
+        Self::default()
     }
+}
 
+impl<T, const N: usize, const AT: usize> IntervalTree<T, N, AT> {
     /// Returns whether the tree has no nodes.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.root.rb_leftmost.is_null()
     }
 
-    /// Inserts a node in `O(log n)`. Gives it back if it is in a tree already.
-    pub fn insert(&mut self, node: Arc<IntervalNode<T>>) -> Result<(), Arc<IntervalNode<T>>> {
-        if node.tree.cmpxchg(0, self.id, Relaxed).is_err() {
+    /// Inserts a node in `O(log n)`. Gives it back if it is in this tree, or in another one with the
+    /// same interval.
+    pub fn insert(&mut self, node: Arc<IntervalNode<T, N>>) -> Result<(), Arc<IntervalNode<T, N>>> {
+        let place = node.place::<AT>();
+        if place.tree.cmpxchg(0, self.id, Relaxed).is_err() {
             return Err(node);
         }
-        let (start, last) = (node.start, node.last);
-        let links = Arc::into_raw(node);
+        let (start, last) = (place.start, place.last);
+        let node = Arc::into_raw(node);
         // SAFETY: The pointer comes from an `Arc` that we own.
-        let links = unsafe { Opaque::cast_into(&raw const (*links).links) };
-        // SAFETY: The node was in no tree, so nobody else accesses its links.
+        let links = unsafe { Opaque::cast_into(&raw const (*node).places[AT].node) };
+        // SAFETY: The place was in no tree, so nobody else accesses its links.
         unsafe {
             (*links).start = start;
             (*links).last = last;
@@ -188,23 +202,23 @@ impl<T> IntervalTree<T> {
     }
 
     /// Removes a node in `O(log n)` and returns whether it was in this tree.
-    pub fn remove(&mut self, node: &Arc<IntervalNode<T>>) -> bool {
-        if node.tree.load(Relaxed) != self.id {
+    pub fn remove(&mut self, node: &Arc<IntervalNode<T, N>>) -> bool {
+        let place = node.place::<AT>();
+        if place.tree.load(Relaxed) != self.id {
             return false;
         }
-        let links = node.links.get();
-        // SAFETY: By the type invariant of the node it is in this tree, to which we have exclusive
+        // SAFETY: By the invariant of the place it is in this tree, to which we have exclusive
         // access.
-        unsafe { bindings::interval_tree_remove(links, &mut self.root) };
-        // INVARIANT: The node is in no tree any more.
-        node.tree.store(0, Relaxed);
+        unsafe { bindings::interval_tree_remove(place.node.get(), &mut self.root) };
+        // INVARIANT: The place is in no tree any more.
+        place.tree.store(0, Relaxed);
         // SAFETY: `insert` leaked this `Arc`, and the node is not in the tree any more.
         drop(unsafe { Arc::from_raw(Arc::as_ptr(node)) });
         true
     }
 
     /// The nodes that overlap `[start, last]`, by ascending start.
-    pub fn overlapping(&self, start: usize, last: usize) -> Overlapping<'_, T> {
+    pub fn overlapping(&self, start: usize, last: usize) -> Overlapping<'_, T, N, AT> {
         let root = (&raw const self.root).cast_mut();
         // SAFETY: The search only reads, and `&self` keeps the tree as it is.
         let next = unsafe { bindings::interval_tree_iter_first(root, start, last) };
@@ -223,8 +237,8 @@ impl<T> IntervalTree<T> {
         &self,
         start: usize,
         last: usize,
-        mut wanted: impl FnMut(&IntervalNode<T>) -> bool,
-    ) -> Option<Arc<IntervalNode<T>>> {
+        mut wanted: impl FnMut(&IntervalNode<T, N>) -> bool,
+    ) -> Option<Arc<IntervalNode<T, N>>> {
         self.overlapping(start, last)
             .find(|node| wanted(node))
             .map(Arc::from)
@@ -237,16 +251,17 @@ impl<T> IntervalTree<T> {
     /// at hand.
     pub fn find_next(
         &self,
-        node: &Arc<IntervalNode<T>>,
+        node: &Arc<IntervalNode<T, N>>,
         start: usize,
         last: usize,
-    ) -> Option<Arc<IntervalNode<T>>> {
-        if node.tree.load(Relaxed) != self.id {
+    ) -> Option<Arc<IntervalNode<T, N>>> {
+        let place = node.place::<AT>();
+        if place.tree.load(Relaxed) != self.id {
             return None;
         }
-        // SAFETY: By the type invariant of the node it is in this tree, which `&self` keeps as it
-        // is; the search only reads.
-        let next = unsafe { bindings::interval_tree_iter_next(node.links.get(), start, last) };
+        // SAFETY: By the invariant of the place it is in this tree, which `&self` keeps as it is;
+        // the search only reads.
+        let next = unsafe { bindings::interval_tree_iter_next(place.node.get(), start, last) };
         // INVARIANT: What the C function returns is in the same tree.
         let mut rest = Overlapping {
             next: NonNull::new(next),
@@ -258,13 +273,19 @@ impl<T> IntervalTree<T> {
     }
 }
 
-impl<T> Default for IntervalTree<T> {
+impl<T, const N: usize, const AT: usize> Default for IntervalTree<T, N, AT> {
     fn default() -> Self {
-        Self::new()
+        const { assert!(AT < N) };
+        // INVARIANT: There are no nodes. `NEXT_TREE` does not wrap around in practice.
+        Self {
+            root: bindings::rb_root_cached::default(),
+            id: NEXT_TREE.fetch_add(1, Relaxed),
+            _nodes: PhantomData,
+        }
     }
 }
 
-impl<T> Drop for IntervalTree<T> {
+impl<T, const N: usize, const AT: usize> Drop for IntervalTree<T, N, AT> {
     fn drop(&mut self) {
         while let Some(node) = self.find(0, usize::MAX, |_| true) {
             self.remove(&node);
@@ -277,15 +298,15 @@ impl<T> Drop for IntervalTree<T> {
 /// # Invariants
 ///
 /// `next` is a node of the tree that is borrowed.
-pub struct Overlapping<'a, T> {
+pub struct Overlapping<'a, T, const N: usize = 1, const AT: usize = 0> {
     next: Option<NonNull<bindings::interval_tree_node>>,
     start: usize,
     last: usize,
-    _tree: PhantomData<&'a IntervalTree<T>>,
+    _tree: PhantomData<&'a IntervalTree<T, N, AT>>,
 }
 
-impl<'a, T> Iterator for Overlapping<'a, T> {
-    type Item = ArcBorrow<'a, IntervalNode<T>>;
+impl<'a, T, const N: usize, const AT: usize> Iterator for Overlapping<'a, T, N, AT> {
+    type Item = ArcBorrow<'a, IntervalNode<T, N>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let links = self.next?.as_ptr();
@@ -293,8 +314,9 @@ impl<'a, T> Iterator for Overlapping<'a, T> {
         let next = unsafe { bindings::interval_tree_iter_next(links, self.start, self.last) };
         // INVARIANT: What the C function returns is in the same tree.
         self.next = NonNull::new(next);
-        // The links are the first field of the `repr(C)` node.
-        let node = links.cast::<IntervalNode<T>>();
+        // SAFETY: By the type invariant this is in the place `AT` of a node, as the first field of
+        // `repr(C)`; the places are the first field of the node, which is `repr(C)`, too.
+        let node = unsafe { links.cast::<Place>().sub(AT) }.cast::<IntervalNode<T, N>>();
         // SAFETY: The tree owns an `Arc` of this node, which came from `Arc::into_raw`, and is
         // borrowed for `'a`.
         Some(unsafe { ArcBorrow::from_raw(node) })
@@ -322,8 +344,11 @@ mod tests {
     #[test]
     fn bounds() -> Result {
         let mut tree = IntervalTree::new();
-        let all = Arc::new(IntervalNode::new(0, usize::MAX, ()), GFP_KERNEL)?;
-        let end = Arc::new(IntervalNode::new(usize::MAX, usize::MAX, ()), GFP_KERNEL)?;
+        let all = Arc::new(IntervalNode::new([(0, usize::MAX)], ()), GFP_KERNEL)?;
+        let end = Arc::new(
+            IntervalNode::new([(usize::MAX, usize::MAX)], ()),
+            GFP_KERNEL,
+        )?;
         assert!(tree.is_empty());
         assert!(tree.insert(all.clone()).is_ok());
         assert!(tree.insert(end.clone()).is_ok());
@@ -340,7 +365,7 @@ mod tests {
     fn one_tree_only() -> Result {
         let mut one = IntervalTree::new();
         let mut other = IntervalTree::new();
-        let node = Arc::new(IntervalNode::new(3, 4, ()), GFP_KERNEL)?;
+        let node = Arc::new(IntervalNode::new([(3, 4)], ()), GFP_KERNEL)?;
         assert!(one.insert(node.clone()).is_ok());
         assert!(other.insert(node.clone()).is_err());
         assert!(!other.remove(&node));
@@ -351,7 +376,7 @@ mod tests {
 
     #[test]
     fn drop_releases_nodes() -> Result {
-        let node = Arc::new(IntervalNode::new(3, 4, ()), GFP_KERNEL)?;
+        let node = Arc::new(IntervalNode::new([(3, 4)], ()), GFP_KERNEL)?;
         let mut tree = IntervalTree::new();
         assert!(tree.insert(node.clone()).is_ok());
         drop(tree);
@@ -361,10 +386,51 @@ mod tests {
     }
 
     #[test]
+    fn two_trees() -> Result {
+        let mut one = IntervalTree::<usize, 2, 0>::default();
+        let mut other = IntervalTree::<usize, 2, 1>::default();
+        let mut second = IntervalTree::<usize, 2, 1>::default();
+        for i in 0..10 {
+            let node = Arc::new(
+                IntervalNode::new([(i, i), (10 * i, 10 * i + 9)], i),
+                GFP_KERNEL,
+            )?;
+            assert!(one.insert(node.clone()).is_ok());
+            assert!(other.insert(node.clone()).is_ok());
+            assert!(second.insert(node).is_err());
+        }
+        assert_eq!(one.overlapping(3, 3).next().map(|node| **node), Some(3));
+        assert_eq!(other.overlapping(3, 3).next().map(|node| **node), Some(0));
+        assert_eq!(
+            other.overlapping(35, 61).map(|node| **node).sum::<usize>(),
+            18
+        );
+
+        // It stays in one when it leaves the other.
+        let Some(node) = other.find(70, 70, |_| true) else {
+            return Err(ENOENT);
+        };
+        assert!(other.remove(&node));
+        assert!(!other.remove(&node));
+        assert!(second.insert(node.clone()).is_ok());
+        assert_eq!(one.overlapping(0, 100).count(), 10);
+        assert_eq!(other.overlapping(0, 100).count(), 9);
+        drop(one);
+        assert_eq!(
+            second.overlapping(0, 100).map(|node| **node).sum::<usize>(),
+            7
+        );
+        drop(second);
+        assert_eq!(node.interval::<1>(), (70, 79));
+        assert!(Arc::into_unique_or_drop(node).is_some());
+        Ok(())
+    }
+
+    #[test]
     fn walk_that_removes() -> Result {
         let mut tree = IntervalTree::new();
         for start in 0..10 {
-            let node = Arc::new(IntervalNode::new(start, start + 1, start), GFP_KERNEL)?;
+            let node = Arc::new(IntervalNode::new([(start, start + 1)], start), GFP_KERNEL)?;
             assert!(tree.insert(node).is_ok());
         }
         let mut next = tree.find(2, 6, |_| true);
@@ -394,7 +460,7 @@ mod tests {
             if model.is_empty() || random.below(5) < 3 {
                 let start = random.below(SPACE);
                 let last = start + random.below(SPACE / 10);
-                let node = Arc::new(IntervalNode::new(start, last, step), GFP_KERNEL)?;
+                let node = Arc::new(IntervalNode::new([(start, last)], step), GFP_KERNEL)?;
                 model.push(node.clone(), GFP_KERNEL)?;
                 assert!(tree.insert(node).is_ok());
             } else {
@@ -410,15 +476,17 @@ mod tests {
             let mut sum = 0;
             let mut previous = 0;
             for node in tree.overlapping(start, last) {
-                assert!(node.start() <= last && node.last() >= start);
-                assert!(node.start() >= previous);
-                previous = node.start();
+                let found = node.interval::<0>();
+                assert!(found.0 <= last && found.1 >= start);
+                assert!(found.0 >= previous);
+                previous = found.0;
                 hits += 1;
                 sum += **node;
             }
-            let expected = model
-                .iter()
-                .filter(|node| node.start() <= last && node.last() >= start);
+            let expected = model.iter().filter(|node| {
+                let (first, end) = node.interval::<0>();
+                first <= last && end >= start
+            });
             assert_eq!(hits, expected.clone().count());
             assert_eq!(sum, expected.map(|node| ***node).sum::<usize>());
             assert_eq!(tree.is_empty(), model.is_empty());
