@@ -135,7 +135,7 @@ sync_files() {
 }
 
 sync_tree() {
-	[ "$tree" != "$pristine" ] || return 0
+	[ "$KERNEL" != stock ] || return 0
 	mkdir -p "$src"
 	[ -e "$src/manifest" ] || : >"$src/manifest"
 	if [ -n "$KDIR" ] || [ ! -e "$src/copied" ]; then
@@ -208,7 +208,7 @@ kernel_id() {
 	cd "$TOP"
 	{
 		echo "$name $VERSION $KERNEL"
-		if [ "$tree" != "$pristine" ]; then
+		if [ "$KERNEL" != stock ]; then
 			overlay_files | grep -vE '^(tools|samples|Documentation)/' | hash_files
 			find Kconfig patches -name Kconfig -o -name '*.patch' 2>/dev/null | sort | hash_files
 		fi
@@ -224,16 +224,16 @@ programs_id() {
 	cd "$TOP"
 	{
 		kernel_id
-		[ "$tree" = "$pristine" ] ||
+		[ "$KERNEL" = stock ] ||
 			overlay_files | grep -E '^(tools|samples)/' | hash_files
 	} | sha256sum | cut -c1-16
 }
 
-# keep_last DIR: of what is there the six results used last.
+# keep_last DIR: of what is there the twelve results used last.
 keep_last() {
 	local old
 	# shellcheck disable=SC2012 # names of ours
-	ls -1td "$1"/* | tail -n +7 | while IFS= read -r old; do rm -rf "$old"; done
+	ls -1td "$1"/* | tail -n +13 | while IFS= read -r old; do rm -rf "$old"; done
 }
 
 build_kernel() {
