@@ -852,6 +852,73 @@ TEST_F_TIMEOUT(freeze, breaker_waits, 240)
 	EXPECT_DONE_SOON(helper);
 }
 
+/* An open that truncates holds up a freeze, until the holder lets go. */
+LL_TEST(open_that_truncates_and_freeze)
+{
+	struct ll_proc freezer;
+	struct held h;
+	int status;
+
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
+	ASSERT_EQ(0, start_freezer(&freezer));
+	ll_send(self->helper, LL_OP_OPEN_TRUNC, self->path, 0, 0, 0);
+	EXPECT_SIGNAL(h.fd, POLL_MSG);
+	ASSERT_EQ(0, ll_put(freezer.sock, 0));
+	EXPECT_EQ(-ETIME, ll_get(freezer.sock, 500));
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+	EXPECT_DONE_SOON(self->helper);
+	EXPECT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
+	EXPECT_EQ(0, ll_put(freezer.sock, 0));
+	EXPECT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
+	close(freezer.sock);
+	EXPECT_EQ(freezer.pid, waitpid(freezer.pid, &status, 0));
+}
+
+/*
+ * A region is no write that a freeze waits for, and goes on. Who wants a file to
+ * stand still takes all leases first, and has none granted.
+ */
+LL_TEST(written_while_frozen)
+{
+	static const char enable[] = "/proc/sys/fs/leases-enable";
+	struct ll_proc freezer;
+	bool written, dead;
+	int status, again;
+	struct held h;
+
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
+	ASSERT_EQ(0, start_freezer(&freezer));
+	ASSERT_EQ(0, ll_put(freezer.sock, 0));
+	ASSERT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
+	written = ll_rdma_write(self->rdma, h.map, h.mr->rkey, ll_pg, 0x5a) ==
+		IBV_WC_SUCCESS;
+	EXPECT_EQ(0, ll_put(freezer.sock, 0));
+	EXPECT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
+	close(freezer.sock);
+	EXPECT_EQ(freezer.pid, waitpid(freezer.pid, &status, 0));
+	EXPECT_TRUE(written);
+	EXPECT_EQ(0x5a, ll_file_byte(self->path, 0));
+
+	ASSERT_EQ(0, start_freezer(&freezer));
+	ASSERT_EQ(0, ll_write_str(enable, "0"));
+	EXPECT_EQ(0, ll_setlayout(h.fd, F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE_FS));
+	again = ll_lease(h.fd, F_RDLCK, 0, 0);
+	ASSERT_EQ(0, ll_put(freezer.sock, 0));
+	ASSERT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
+	dead = ll_rkey_is_dead(self->rdma, h.map, h.mr->rkey);
+	EXPECT_EQ(0, ll_put(freezer.sock, 0));
+	EXPECT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
+	close(freezer.sock);
+	EXPECT_EQ(freezer.pid, waitpid(freezer.pid, &status, 0));
+	ASSERT_EQ(0, ll_write_str(enable, "1"));
+	EXPECT_EQ(-EINVAL, again);
+	EXPECT_TRUE(dead);
+	EXPECT_EQ(0x5a, ll_file_byte(self->path, 0));
+
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+	EXPECT_EQ(0, ll_lease(h.fd, F_RDLCK, 0, 0));
+}
+
 /*
  * Holders who ask again all the time, let go once for each break, and do
  * nothing after that: what they would get during a break would cost the breaker

@@ -3,7 +3,11 @@
  * Malformed or forbidden requests: each gets the error that the documentation
  * promises, and changes nothing.
  */
+#include <grp.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <linux/mount.h>
 #include <linux/sched.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -424,6 +428,77 @@ LL_TEST(read_only_mount)
 	EXPECT_EQ(0, ll_do(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0));
 	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(fd));
 	close(fd);
+	EXPECT_EQ(0, ll_sh("umount %s", dir));
+	rmdir(dir);
+}
+
+static int lease_as_1000(const char *path)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		if (setgroups(0, NULL) || setresgid(1000, 1000, 1000) ||
+		    setresuid(1000, 1000, 1000))
+			_exit(255);
+		_exit(-lease_shared(open(path, O_RDONLY)));
+	}
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return -ECHILD;
+	return -WEXITSTATUS(status);
+}
+
+static void enter_user_namespace(int sock, void *arg)
+{
+	ll_put(sock, unshare(CLONE_NEWUSER) ? -errno : 0);
+	ll_get(sock, INT_MAX);
+}
+
+/* $DAX1 on dir, where the file of user 0 belongs to 1000, and none to others. */
+static int mount_idmapped(const char *dir)
+{
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP };
+	struct ll_proc p;
+	char path[64];
+	int ret, tree;
+
+	ret = ll_proc_start(&p, enter_user_namespace, NULL);
+	if (ret)
+		return ret;
+	ret = ll_get(p.sock, LL_SOON_MS) ?:
+	      ll_sh("echo 0 1000 1 >/proc/%d/uid_map && "
+		    "echo 0 1000 1 >/proc/%d/gid_map", p.pid, p.pid);
+	snprintf(path, sizeof(path), "/proc/%d/ns/user", p.pid);
+	attr.userns_fd = open(path, O_RDONLY);
+	tree = syscall(SYS_open_tree, AT_FDCWD, getenv("DAX1"),
+		       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (!ret && (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr,
+			     sizeof(attr)) ||
+		     syscall(SYS_move_mount, tree, "", AT_FDCWD, dir,
+			     MOVE_MOUNT_F_EMPTY_PATH)))
+		ret = -errno;
+	close(tree);
+	close(attr.userns_fd);
+	ll_proc_stop(&p);
+	return ret;
+}
+
+/* Who the owner is depends on the mount. */
+LL_TEST(idmapped_mount)
+{
+	char dir[] = "/tmp/layout-lease-XXXXXX", path[PATH_MAX];
+
+	ASSERT_NE(NULL, mkdtemp(dir));
+	ASSERT_EQ(0, chmod(dir, 0755));
+	ASSERT_EQ(0, chmod(self->path, 0644));
+	ASSERT_EQ(0, mount_idmapped(dir));
+	snprintf(path, sizeof(path), "%s%s", dir, strrchr(self->path, '/'));
+	EXPECT_EQ(-EACCES, lease_as_1000(self->path));
+	EXPECT_EQ(0, lease_as_1000(path));
+	/* What is 1000 on the filesystem has no id there. */
+	ASSERT_EQ(0, chown(self->path, 1000, 1000));
+	EXPECT_EQ(0, lease_as_1000(self->path));
+	EXPECT_EQ(-EACCES, lease_as_1000(path));
 	EXPECT_EQ(0, ll_sh("umount %s", dir));
 	rmdir(dir);
 }

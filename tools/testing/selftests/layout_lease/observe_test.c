@@ -5,6 +5,8 @@
  * to anybody.
  */
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -181,6 +183,61 @@ LL_TEST(other_pid_namespace)
 				"unshare --pid --fork --mount-proc "
 				"grep -c . /proc/layout_leases"));
 	EXPECT_EQ(1, atoi(lines));
+}
+
+/* A name that looks like a line of its own. */
+LL_TEST(name_is_escaped)
+{
+	char before[] = "observe_test", lines[16];
+	struct line line = {};
+	int fd = open(self->path, O_RDWR);
+	struct stat st;
+
+	ASSERT_EQ(0, fstat(fd, &st));
+	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	ASSERT_EQ(0, ll_sh_line(lines, sizeof(lines),
+				"grep -c . /proc/layout_leases"));
+	ASSERT_EQ(0, prctl(PR_SET_NAME, "a\n1 b\tc\\d"));
+	EXPECT_EQ(1, lines_of(&st, &line));
+	EXPECT_EQ(getpid(), line.pid);
+	EXPECT_STREQ("a\\0121\\040b\\011c\\134d", line.comm);
+	EXPECT_EQ(0, ll_sh("test $(grep -c . /proc/layout_leases) = %s", lines));
+	ASSERT_EQ(0, prctl(PR_SET_NAME, before));
+	EXPECT_EQ(0, ll_unlock(fd));
+}
+
+/* How many lines of the log have the word. */
+static int logged(const char *word)
+{
+	char n[16];
+
+	return ll_sh_line(n, sizeof(n), "dmesg | grep -cF '%s'", word) < 0 ?
+		-1 : atoi(n);
+}
+
+/* Nobody fills the log. */
+LL_TEST(log_is_limited)
+{
+	enum { HOLDERS = 100, MOST = 30 };
+	struct held h[HOLDERS];
+	char pid[32];
+	int i, lines;
+
+	snprintf(pid, sizeof(pid), "observe_test (%d)", getpid());
+	ll_set_grace(0);
+	for (i = 0; i < HOLDERS; i++) {
+		ASSERT_EQ(0, ll_hold(&h[i], self->rdma, self->path, ll_pg));
+		/* It is the open file that has a lease. */
+		ASSERT_EQ(0, munmap(h[i].map, ll_pg));
+	}
+	ASSERT_EQ(0, ll_do(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0));
+	lines = logged(pid);
+	EXPECT_LT(0, lines);
+	EXPECT_GE(MOST, lines);
+	for (i = 0; i < HOLDERS; i++)
+		EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(h[i].fd));
+	for (i = 0; i < HOLDERS; i++)
+		EXPECT_EQ(0, ibv_dereg_mr(h[i].mr));
 }
 
 /* The log names a holder from whom memory was taken, and only such a one. */

@@ -7,6 +7,7 @@
  *
  * Uses the whole of DAX2, and makes a new filesystem there.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,6 +96,67 @@ static void restore_device(struct __test_metadata *_metadata,
 TEST_F_TIMEOUT(removal, pmem_device, 240)
 {
 	remove_device(_metadata, self);
+	restore_device(_metadata, self);
+}
+
+/* Registers all the time, until it is told that the device is gone. */
+struct registrar {
+	struct ll_rdma *rdma;
+	char *map;
+	int gone;
+	long registered;
+	int last_errno;		/* of the last registration, which began after that */
+};
+
+static void *register_all_the_time(void *arg)
+{
+	struct registrar *r = arg;
+	struct ibv_mr *mr;
+	int gone;
+
+	do {
+		gone = __atomic_load_n(&r->gone, __ATOMIC_SEQ_CST);
+		errno = 0;
+		mr = ll_reg(r->rdma, r->map, LEN, LL_ACCESS);
+		r->last_errno = errno;
+		if (mr) {
+			__atomic_add_fetch(&r->registered, 1, __ATOMIC_SEQ_CST);
+			ibv_dereg_mr(mr);
+		}
+	} while (!gone);
+	return NULL;
+}
+
+/* Memory that is being registered when the device goes. */
+TEST_F_TIMEOUT(removal, pmem_device_during_registration, 240)
+{
+	struct held *h = &self->held;
+	struct registrar r = { .rdma = &self->env.rdma, .map = h->map };
+	pthread_t thread;
+	char cmd[256];
+	long end = ll_now_ms() + LL_SOON_MS;
+
+	/* XFS tells those who map the memory. */
+	signal(SIGBUS, SIG_IGN);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, register_all_the_time, &r));
+	while (__atomic_load_n(&r.registered, __ATOMIC_SEQ_CST) < 3 &&
+	       ll_now_ms() < end)
+		ll_sleep_ms(1);
+	snprintf(cmd, sizeof(cmd),
+		 "echo %s >/sys/bus/nd/drivers/nd_pmem/unbind", self->name);
+	EXPECT_EQ(0, ll_sh_soon(cmd));
+	__atomic_store_n(&r.gone, 1, __ATOMIC_SEQ_CST);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_LE(3, r.registered);
+	EXPECT_NE(0, r.last_errno);
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(h->fd));
+	EXPECT_TRUE(ll_rkey_is_dead(&self->env.rdma, h->map, h->mr->rkey));
+
+	EXPECT_EQ(0, ibv_dereg_mr(h->mr));
+	/* The peer's buffer. */
+	EXPECT_EQ(LL_BUF / 1024, ll_status_kb("VmPin"));
+	EXPECT_EQ(0, munmap(h->map, LEN));
+	EXPECT_EQ(0, close(h->fd));
 	restore_device(_metadata, self);
 }
 
