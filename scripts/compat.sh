@@ -6,10 +6,6 @@
 # kernel. Prints the results side by side. A case with another result on ours is
 # a failure, and exit status 1; one that fails on both is not our doing.
 #
-# Two of them end by chance, on one kernel too, and may need another run: F_UNLCK of
-# ofdlocks compares structures of which nothing sets the padding, and test_resize_cq
-# does not wait for the completions that it counts on.
-#
 #   FS    file system (default xfs)
 
 . "$(dirname "$0")/lib.sh"
