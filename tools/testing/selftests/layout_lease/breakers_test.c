@@ -792,6 +792,24 @@ static int start_freezer(struct ll_proc *p)
 	return p->pid < 0 ? -errno : 0;
 }
 
+static int freeze(struct ll_proc *p, long timeout_ms)
+{
+	return ll_put(p->sock, 0) ?: ll_get(p->sock, timeout_ms);
+}
+
+static int thaw(struct ll_proc *p)
+{
+	return ll_put(p->sock, 0) ?: ll_get(p->sock, LL_SOON_MS);
+}
+
+static void stop_freezer(struct ll_proc *p)
+{
+	int status;
+
+	close(p->sock);
+	waitpid(p->pid, &status, 0);
+}
+
 FIXTURE_SETUP(freeze)
 {
 	const char *why;
@@ -808,10 +826,7 @@ FIXTURE_SETUP(freeze)
 
 FIXTURE_TEARDOWN(freeze)
 {
-	int status;
-
-	close(self->freezer.sock);
-	waitpid(self->freezer.pid, &status, 0);
+	stop_freezer(&self->freezer);
 	unlink(self->other);
 	ll_env_exit(&self->env);
 }
@@ -834,8 +849,7 @@ TEST_F_TIMEOUT(freeze, breaker_waits, 240)
 	EXPECT_SIGNAL(h.fd, POLL_MSG);
 	EXPECT_NOT_DONE(helper);
 
-	ASSERT_EQ(0, ll_put(self->freezer.sock, 0));
-	frozen = ll_get(self->freezer.sock, LL_SOON_MS / 2);
+	frozen = freeze(&self->freezer, LL_SOON_MS / 2);
 	EXPECT_EQ(0, frozen) TH_LOG("the freeze waits for the holder");
 	/* A frozen filesystem does not keep anybody's regions. */
 	if (variant->silent) {
@@ -847,8 +861,7 @@ TEST_F_TIMEOUT(freeze, breaker_waits, 240)
 	if (frozen)
 		return;
 	EXPECT_NOT_DONE(helper);
-	ASSERT_EQ(0, ll_put(self->freezer.sock, 0));
-	EXPECT_EQ(0, ll_get(self->freezer.sock, LL_SOON_MS));
+	EXPECT_EQ(0, thaw(&self->freezer));
 	EXPECT_DONE_SOON(helper);
 }
 
@@ -857,21 +870,17 @@ LL_TEST(open_that_truncates_and_freeze)
 {
 	struct ll_proc freezer;
 	struct held h;
-	int status;
 
 	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
 	ASSERT_EQ(0, start_freezer(&freezer));
 	ll_send(self->helper, LL_OP_OPEN_TRUNC, self->path, 0, 0, 0);
 	EXPECT_SIGNAL(h.fd, POLL_MSG);
-	ASSERT_EQ(0, ll_put(freezer.sock, 0));
-	EXPECT_EQ(-ETIME, ll_get(freezer.sock, 500));
+	EXPECT_EQ(-ETIME, freeze(&freezer, 500));
 	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
 	EXPECT_DONE_SOON(self->helper);
 	EXPECT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
-	EXPECT_EQ(0, ll_put(freezer.sock, 0));
-	EXPECT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
-	close(freezer.sock);
-	EXPECT_EQ(freezer.pid, waitpid(freezer.pid, &status, 0));
+	EXPECT_EQ(0, thaw(&freezer));
+	stop_freezer(&freezer);
 }
 
 /*
@@ -883,19 +892,16 @@ LL_TEST(written_while_frozen)
 	static const char enable[] = "/proc/sys/fs/leases-enable";
 	struct ll_proc freezer;
 	bool written, dead;
-	int status, again;
+	int frozen, again;
 	struct held h;
 
 	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
 	ASSERT_EQ(0, start_freezer(&freezer));
-	ASSERT_EQ(0, ll_put(freezer.sock, 0));
-	ASSERT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
+	ASSERT_EQ(0, freeze(&freezer, LL_SOON_MS));
 	written = ll_rdma_write(self->rdma, h.map, h.mr->rkey, ll_pg, 0x5a) ==
 		IBV_WC_SUCCESS;
-	EXPECT_EQ(0, ll_put(freezer.sock, 0));
-	EXPECT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
-	close(freezer.sock);
-	EXPECT_EQ(freezer.pid, waitpid(freezer.pid, &status, 0));
+	EXPECT_EQ(0, thaw(&freezer));
+	stop_freezer(&freezer);
 	EXPECT_TRUE(written);
 	EXPECT_EQ(0x5a, ll_file_byte(self->path, 0));
 
@@ -903,14 +909,13 @@ LL_TEST(written_while_frozen)
 	ASSERT_EQ(0, ll_write_str(enable, "0"));
 	EXPECT_EQ(0, ll_setlayout(h.fd, F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE_FS));
 	again = ll_lease(h.fd, F_RDLCK, 0, 0);
-	ASSERT_EQ(0, ll_put(freezer.sock, 0));
-	ASSERT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
+	frozen = freeze(&freezer, LL_SOON_MS);
 	dead = ll_rkey_is_dead(self->rdma, h.map, h.mr->rkey);
-	EXPECT_EQ(0, ll_put(freezer.sock, 0));
-	EXPECT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
-	close(freezer.sock);
-	EXPECT_EQ(freezer.pid, waitpid(freezer.pid, &status, 0));
+	EXPECT_EQ(0, thaw(&freezer));
+	stop_freezer(&freezer);
+	/* Whatever became of the rest, other tests want leases. */
 	ASSERT_EQ(0, ll_write_str(enable, "1"));
+	ASSERT_EQ(0, frozen);
 	EXPECT_EQ(-EINVAL, again);
 	EXPECT_TRUE(dead);
 	EXPECT_EQ(0x5a, ll_file_byte(self->path, 0));
@@ -1178,16 +1183,6 @@ static void nobody(int sock, void *arg)
 	ll_put(sock, ll_punch(fd, 0, 65536));
 }
 
-static int set_immutable(int fd, int on)
-{
-	int flags;
-
-	if (ioctl(fd, FS_IOC_GETFLAGS, &flags))
-		return -errno;
-	flags = on ? flags | FS_IMMUTABLE_FL : flags & ~FS_IMMUTABLE_FL;
-	return ioctl(fd, FS_IOC_SETFLAGS, &flags) ? -errno : 0;
-}
-
 /* Who may not change the file does not break anything either. */
 LL_TEST(refused_changes)
 {
@@ -1202,11 +1197,11 @@ LL_TEST(refused_changes)
 	EXPECT_EQ(-EINVAL, ll_get(p.sock, LL_SOON_MS));
 	EXPECT_EQ(-EBADF, ll_get(p.sock, LL_SOON_MS));
 
-	ASSERT_EQ(0, set_immutable(h.fd, 1));
+	ASSERT_EQ(0, ll_set_immutable(h.fd, 1));
 	EXPECT_EQ(-EPERM, ll_do(self->helper, LL_OP_TRUNCATE, self->path, 0, 0,
 				0));
 	EXPECT_EQ(-EPERM, ll_punch(h.fd, 0, 65536));
-	ASSERT_EQ(0, set_immutable(h.fd, 0));
+	ASSERT_EQ(0, ll_set_immutable(h.fd, 0));
 
 	EXPECT_TRUE(ll_no_signal());
 	EXPECT_EQ(LAYOUT_LEASE_GRANTED, ll_state(h.fd));

@@ -3,7 +3,6 @@
  * Malformed or forbidden requests: each gets the error that the documentation
  * promises, and changes nothing.
  */
-#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -412,13 +411,12 @@ LL_TEST(grace_needs_root)
  */
 LL_TEST(read_only_mount)
 {
-	char dir[] = "/tmp/layout-lease-XXXXXX", path[PATH_MAX];
+	char dir[LL_MOUNT_POINT], path[PATH_MAX];
 	int fd;
 
-	ASSERT_NE(NULL, mkdtemp(dir));
+	ASSERT_EQ(0, ll_mount_point(dir, path, self->path));
 	ASSERT_EQ(0, ll_sh("mount --bind $DAX1 %s && "
 			   "mount -o remount,bind,ro %s", dir, dir));
-	snprintf(path, sizeof(path), "%s%s", dir, strrchr(self->path, '/'));
 	EXPECT_EQ(-1, open(path, O_RDWR));
 	EXPECT_EQ(EROFS, errno);
 	fd = open(path, O_RDONLY);
@@ -432,20 +430,13 @@ LL_TEST(read_only_mount)
 	rmdir(dir);
 }
 
-static int lease_as_1000(const char *path)
+static int lease_unprivileged(const char *path)
 {
-	pid_t pid = fork();
-	int status;
+	int fd = open(path, O_RDONLY);
+	int ret = unprivileged(fd, lease_shared);
 
-	if (!pid) {
-		if (setgroups(0, NULL) || setresgid(1000, 1000, 1000) ||
-		    setresuid(1000, 1000, 1000))
-			_exit(255);
-		_exit(-lease_shared(open(path, O_RDONLY)));
-	}
-	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
-		return -ECHILD;
-	return -WEXITSTATUS(status);
+	close(fd);
+	return ret;
 }
 
 static void enter_user_namespace(int sock, void *arg)
@@ -454,7 +445,7 @@ static void enter_user_namespace(int sock, void *arg)
 	ll_get(sock, INT_MAX);
 }
 
-/* $DAX1 on dir, where the file of user 0 belongs to 1000, and none to others. */
+/* $DAX1 on dir, where files of user 0 belong to 65534, and none to others. */
 static int mount_idmapped(const char *dir)
 {
 	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP };
@@ -466,8 +457,8 @@ static int mount_idmapped(const char *dir)
 	if (ret)
 		return ret;
 	ret = ll_get(p.sock, LL_SOON_MS) ?:
-	      ll_sh("echo 0 1000 1 >/proc/%d/uid_map && "
-		    "echo 0 1000 1 >/proc/%d/gid_map", p.pid, p.pid);
+	      ll_sh("echo 0 65534 1 >/proc/%d/uid_map && "
+		    "echo 0 65534 1 >/proc/%d/gid_map", p.pid, p.pid);
 	snprintf(path, sizeof(path), "/proc/%d/ns/user", p.pid);
 	attr.userns_fd = open(path, O_RDONLY);
 	tree = syscall(SYS_open_tree, AT_FDCWD, getenv("DAX1"),
@@ -486,19 +477,18 @@ static int mount_idmapped(const char *dir)
 /* Who the owner is depends on the mount. */
 LL_TEST(idmapped_mount)
 {
-	char dir[] = "/tmp/layout-lease-XXXXXX", path[PATH_MAX];
+	char dir[LL_MOUNT_POINT], path[PATH_MAX];
 
-	ASSERT_NE(NULL, mkdtemp(dir));
-	ASSERT_EQ(0, chmod(dir, 0755));
+	ASSERT_EQ(0, ll_mount_point(dir, path, self->path));
+	/* Root may not open what has no owner there. */
 	ASSERT_EQ(0, chmod(self->path, 0644));
 	ASSERT_EQ(0, mount_idmapped(dir));
-	snprintf(path, sizeof(path), "%s%s", dir, strrchr(self->path, '/'));
-	EXPECT_EQ(-EACCES, lease_as_1000(self->path));
-	EXPECT_EQ(0, lease_as_1000(path));
-	/* What is 1000 on the filesystem has no id there. */
-	ASSERT_EQ(0, chown(self->path, 1000, 1000));
-	EXPECT_EQ(0, lease_as_1000(self->path));
-	EXPECT_EQ(-EACCES, lease_as_1000(path));
+	EXPECT_EQ(-EACCES, lease_unprivileged(self->path));
+	EXPECT_EQ(0, lease_unprivileged(path));
+	/* What is 65534 on the filesystem has no id there. */
+	ASSERT_EQ(0, chown(self->path, 65534, 65534));
+	EXPECT_EQ(0, lease_unprivileged(self->path));
+	EXPECT_EQ(-EACCES, lease_unprivileged(path));
 	EXPECT_EQ(0, ll_sh("umount %s", dir));
 	rmdir(dir);
 }

@@ -159,6 +159,16 @@ int ll_umount(const char *dir)
 		     "umount %s", dir, dir);
 }
 
+int ll_mount_point(char dir[LL_MOUNT_POINT], char path[PATH_MAX],
+		   const char *file)
+{
+	snprintf(dir, LL_MOUNT_POINT, "/tmp/layout-lease-XXXXXX");
+	if (!mkdtemp(dir) || chmod(dir, 0755))
+		return -errno;
+	snprintf(path, PATH_MAX, "%s%s", dir, strrchr(file, '/'));
+	return 0;
+}
+
 int ll_new_filesystem(const char *dev, const char *dir)
 {
 	const char *fs = getenv("DAXFS");
@@ -273,6 +283,16 @@ int ll_punch(int fd, off_t offset, off_t len)
 {
 	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
 			 len) ? -errno : 0;
+}
+
+int ll_set_immutable(int fd, bool on)
+{
+	int flags;
+
+	if (ioctl(fd, FS_IOC_GETFLAGS, &flags))
+		return -errno;
+	flags = on ? flags | FS_IMMUTABLE_FL : flags & ~FS_IMMUTABLE_FL;
+	return ioctl(fd, FS_IOC_SETFLAGS, &flags) ? -errno : 0;
 }
 
 static int open_nameless(const char *dir)

@@ -65,6 +65,10 @@ int ll_sh_line(char *line, size_t size, const char *format, ...)
  */
 int ll_source(char *dev, size_t size, const char *dir);
 int ll_umount(const char *dir);
+/* A new directory to mount on, and what the file will be called there. */
+#define LL_MOUNT_POINT	32
+int ll_mount_point(char dir[LL_MOUNT_POINT], char path[PATH_MAX],
+		   const char *file);
 int ll_new_filesystem(const char *dev, const char *dir);
 
 /* Files: page n is filled with the byte (seed + n). */
@@ -75,6 +79,7 @@ int ll_file_byte(const char *path, off_t offset);
 bool ll_file_is(const char *path, off_t offset, size_t len, unsigned char byte);
 char *ll_map(int fd, off_t offset, size_t len, int prot);
 int ll_punch(int fd, off_t offset, off_t len);
+int ll_set_immutable(int fd, bool on);
 /*
  * So that freed blocks are used again: all but about so many bytes of the
  * filesystem go into one file, and later what was freed into another (its size). They

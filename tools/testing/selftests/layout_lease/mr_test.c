@@ -4,8 +4,6 @@
  * arrives in the file, and which ones are refused with what.
  */
 #include <pthread.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
 
 #include "layout_lease_fixture.h"
 
@@ -558,16 +556,6 @@ LL_TEST(shown_by_rdma)
 	EXPECT_EQ(1, listed(""));
 }
 
-static int set_immutable(int fd, bool on)
-{
-	int flags;
-
-	if (ioctl(fd, FS_IOC_GETFLAGS, &flags))
-		return -errno;
-	flags = on ? flags | FS_IMMUTABLE_FL : flags & ~FS_IMMUTABLE_FL;
-	return ioctl(fd, FS_IOC_SETFLAGS, &flags) ? -errno : 0;
-}
-
 /*
  * A file that was made immutable is written to as through a mapping that was
  * there before, and nobody breaks the lease.
@@ -577,14 +565,14 @@ LL_TEST(immutable_since)
 	struct held h;
 
 	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, ll_pg));
-	ASSERT_EQ(0, set_immutable(h.fd, true));
+	ASSERT_EQ(0, ll_set_immutable(h.fd, true));
 	EXPECT_EQ(-EPERM, ll_do(self->helper, LL_OP_TRUNCATE, self->path, 0, 0,
 				0));
 	EXPECT_TRUE(ll_mr_works(self->rdma, h.mr));
 	EXPECT_TRUE(ll_no_signal());
 	EXPECT_EQ(LAYOUT_LEASE_GRANTED, ll_state(h.fd));
 	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
-	EXPECT_EQ(0, set_immutable(h.fd, false));
+	EXPECT_EQ(0, ll_set_immutable(h.fd, false));
 }
 
 TEST_HARNESS_MAIN

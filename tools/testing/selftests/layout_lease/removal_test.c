@@ -58,18 +58,24 @@ FIXTURE_TEARDOWN(removal)
 	ll_env_exit(&self->env);
 }
 
+static int unbind(const FIXTURE_DATA(removal) *self)
+{
+	char cmd[256];
+
+	snprintf(cmd, sizeof(cmd),
+		 "echo %s >/sys/bus/nd/drivers/nd_pmem/unbind", self->name);
+	return ll_sh_soon(cmd);
+}
+
 /* The device goes while its memory is registered; afterwards comes back. */
 static void remove_device(struct __test_metadata *_metadata,
 			  FIXTURE_DATA(removal) *self)
 {
 	struct held *h = &self->held;
-	char cmd[256];
 
 	/* XFS with rmapbt sends SIGBUS to who maps the memory. */
 	ASSERT_EQ(0, munmap(h->map, LEN));
-	snprintf(cmd, sizeof(cmd),
-		 "echo %s >/sys/bus/nd/drivers/nd_pmem/unbind", self->name);
-	ASSERT_EQ(0, ll_sh_soon(cmd));
+	ASSERT_EQ(0, unbind(self));
 	EXPECT_NE(0, ll_sh("test -e /sys/block/%s", self->dev));
 
 	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(h->fd));
@@ -133,7 +139,6 @@ TEST_F_TIMEOUT(removal, pmem_device_during_registration, 240)
 	struct held *h = &self->held;
 	struct registrar r = { .rdma = &self->env.rdma, .map = h->map };
 	pthread_t thread;
-	char cmd[256];
 	long end = ll_now_ms() + LL_SOON_MS;
 
 	/* XFS tells those who map the memory. */
@@ -142,9 +147,7 @@ TEST_F_TIMEOUT(removal, pmem_device_during_registration, 240)
 	while (__atomic_load_n(&r.registered, __ATOMIC_SEQ_CST) < 3 &&
 	       ll_now_ms() < end)
 		ll_sleep_ms(1);
-	snprintf(cmd, sizeof(cmd),
-		 "echo %s >/sys/bus/nd/drivers/nd_pmem/unbind", self->name);
-	EXPECT_EQ(0, ll_sh_soon(cmd));
+	EXPECT_EQ(0, unbind(self));
 	__atomic_store_n(&r.gone, 1, __ATOMIC_SEQ_CST);
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 	EXPECT_LE(3, r.registered);

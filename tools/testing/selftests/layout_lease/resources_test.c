@@ -214,19 +214,16 @@ static int unmount(const char *dir)
 /* A region keeps the mount of its file, and lets it go. */
 LL_TEST(mount)
 {
-	char dir[] = "/tmp/layout-lease-XXXXXX";
-	char path[PATH_MAX], *map;
+	char dir[LL_MOUNT_POINT], path[PATH_MAX], *map;
 	long end;
 	struct ibv_mr *mr;
 	int fd, ret;
 
-	if (!mkdtemp(dir))
-		SKIP(return, "%s: %s", dir, strerror(errno));
+	ASSERT_EQ(0, ll_mount_point(dir, path, self->path));
 	if (syscall(__NR_mount, getenv("DAX1"), dir, NULL, MS_BIND, NULL)) {
 		rmdir(dir);
 		SKIP(return, "mount --bind: %s", strerror(errno));
 	}
-	snprintf(path, sizeof(path), "%s%s", dir, strrchr(self->path, '/'));
 	fd = open(path, O_RDWR);
 	map = ll_map(fd, 0, LEN, PROT_READ | PROT_WRITE);
 	EXPECT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
