@@ -1024,4 +1024,38 @@ SIW_TEST(driver_unloaded)
 	EXPECT_REMOVED();
 }
 
+/*
+ * Peers that are gone before anybody has accepted them: who is killed while it
+ * connects, for one. They do not take the listener with them.
+ */
+SIW_TEST(peers_that_close_at_once)
+{
+	struct siw other = { .channel = self->s.channel };
+	struct linger reset = { .l_onoff = 1 };
+	struct sockaddr_in addr;
+	int i, sock;
+
+	addr = *(struct sockaddr_in *)rdma_get_local_addr(self->s.listener);
+	addr.sin_port = 0;
+	ASSERT_EQ(0, rdma_create_id(other.channel, &other.listener, NULL,
+				    RDMA_PS_TCP));
+	ASSERT_EQ(0, rdma_bind_addr(other.listener, (struct sockaddr *)&addr));
+	ASSERT_EQ(0, rdma_listen(other.listener, 128));
+	addr.sin_port = rdma_get_src_port(other.listener);
+	for (i = 0; i < 100; i++) {
+		sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		ASSERT_EQ(0, connect(sock, (struct sockaddr *)&addr,
+				     sizeof(addr))) TH_LOG("peer %d", i);
+		if (i & 1)
+			setsockopt(sock, SOL_SOCKET, SO_LINGER, &reset,
+				   sizeof(reset));
+		close(sock);
+	}
+	ASSERT_EQ(0, peer_connect(&other, &addr));
+	EXPECT_EQ(0, cm_event(&other, RDMA_CM_EVENT_CONNECT_REQUEST));
+	EXPECT_EQ(0, rdma_destroy_id(other.id));
+	EXPECT_EQ(0, rdma_destroy_id(other.listener));
+	close(other.peer);
+}
+
 TEST_HARNESS_MAIN
