@@ -884,6 +884,48 @@ LL_TEST(open_that_truncates_and_freeze)
 }
 
 /*
+ * A first lease when the operation has looked for leases, and does not have its
+ * locks yet: it meets the lease under these, and keeps others off until then.
+ */
+LL_TEST(first_lease_before_a_change)
+{
+	int fd = open(self->path, O_RDWR), leased;
+	struct ll_proc freezer, reader;
+	struct ibv_mr *mr;
+	char *map;
+
+	ASSERT_EQ(0, fcntl(fd, F_SETSIG, SIGRTMIN));
+	map = ll_map(fd, 0, LEN, PROT_READ);
+	ASSERT_EQ(0, ll_helper_start(&reader));
+	ll_set_grace(3);
+	ASSERT_EQ(0, start_freezer(&freezer));
+	ASSERT_EQ(0, freeze(&freezer, LL_SOON_MS));
+	ll_send(self->helper, LL_OP_PUNCH, self->path, 0, 65536, 0);
+	EXPECT_NOT_DONE(self->helper);
+	leased = ll_lease(fd, F_RDLCK, 0, 0);
+	mr = ll_reg(self->rdma, map, LEN, IBV_ACCESS_REMOTE_READ);
+	ASSERT_EQ(0, thaw(&freezer));
+	stop_freezer(&freezer);
+	ASSERT_EQ(0, leased);
+	ASSERT_NE(NULL, mr);
+
+	EXPECT_SIGNAL(fd, POLL_MSG);
+	ASSERT_EQ(0, start_freezer(&freezer));
+	EXPECT_EQ(-ETIME, freeze(&freezer, 300));
+	ll_send(&reader, LL_OP_READ, self->path, 0, 1, 0);
+	EXPECT_NOT_DONE(&reader);
+	EXPECT_DONE_AT_DEADLINE(self->helper, 3);
+	EXPECT_SIGNAL(fd, POLL_HUP);
+	EXPECT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
+	EXPECT_EQ(0, thaw(&freezer));
+	stop_freezer(&freezer);
+	EXPECT_DONE_SOON(&reader);
+	ll_proc_stop(&reader);
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(fd));
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+}
+
+/*
  * A region is no write that a freeze waits for, and goes on. Who wants a file to
  * stand still takes all leases first, and has none granted.
  */

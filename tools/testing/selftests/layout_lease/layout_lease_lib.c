@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -712,6 +713,8 @@ static int cm_step(struct ll_rdma *r, long timeout_ms)
 		param.qp_num = r->qp[LL_A]->qp_num;
 		ret = cm_modify(r, LL_A, IBV_QPS_INIT, IBV_QPS_INIT) ?:
 			rdma_connect(r->id[LL_A], &param);
+		if (ret && errno == EADDRINUSE)
+			ret = -EADDRINUSE;
 		break;
 	case RDMA_CM_EVENT_CONNECT_REQUEST:
 		ret = new_end(r, LL_B);
@@ -742,7 +745,7 @@ static int cm_step(struct ll_rdma *r, long timeout_ms)
 		ret = -1;
 	}
 	rdma_ack_cm_event(event);
-	return ret < 0 ? -ECONNREFUSED : ret;
+	return ret < 0 && ret != -EADDRINUSE ? -ECONNREFUSED : ret;
 }
 
 int ll_rdma_meet(struct ll_rdma *r, long timeout_ms)
@@ -799,7 +802,7 @@ int ll_rdma_dial(struct ll_rdma *r, const struct sockaddr_in *to)
 }
 
 /* Both ends are ours: whatever comes next is done here. */
-static int connect_iwarp(struct ll_rdma *r)
+static int connect_iwarp_once(struct ll_rdma *r)
 {
 	struct sockaddr_in to = r->addr;
 	int ret = ll_rdma_listen(r);
@@ -810,6 +813,19 @@ static int connect_iwarp(struct ll_rdma *r)
 	ret = cm_dial(r, &to) ?: ll_rdma_meet(r, LL_SOON_MS) ?:
 		ll_rdma_meet(r, LL_SOON_MS);
 	rdma_destroy_id(r->listener);
+	return ret;
+}
+
+/*
+ * The connection manager chooses a port without asking TCP, which may have
+ * given it to a listener of another process.
+ */
+static int connect_iwarp(struct ll_rdma *r)
+{
+	int ret, i;
+
+	for (i = 0; (ret = connect_iwarp_once(r)) == -EADDRINUSE && i < 10; i++)
+		;
 	return ret;
 }
 
@@ -1151,6 +1167,17 @@ int ll_proc_start(struct ll_proc *p, void (*fn)(int sock, void *arg),
 		return 0;
 	close(p->sock);
 	return -EAGAIN;
+}
+
+int ll_steal(pid_t pid, int fd)
+{
+	int pidfd = syscall(__NR_pidfd_open, pid, 0);
+	int stolen = syscall(__NR_pidfd_getfd, pidfd, fd, 0);
+
+	if (stolen < 0)
+		stolen = -errno;
+	close(pidfd);
+	return stolen;
 }
 
 /* Wait status, or -ETIME. */

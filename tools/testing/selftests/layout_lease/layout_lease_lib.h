@@ -227,6 +227,7 @@ void ll_proc_stop(struct ll_proc *p);	/* SIGKILL and wait */
 int ll_proc_wait(struct ll_proc *p, long timeout_ms);
 int ll_put(int sock, int value);
 int ll_get(int sock, long timeout_ms);	/* value, or -ETIME, -EPIPE */
+int ll_steal(pid_t pid, int fd);	/* one here for its open file */
 
 enum ll_op {
 	LL_OP_TRUNCATE,		/* to a bytes */

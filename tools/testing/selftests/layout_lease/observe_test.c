@@ -15,6 +15,9 @@
 #define LEN		(8 * ll_pg)
 #define TRACING		"/sys/kernel/tracing/instances/layout_lease"
 
+#define UNPRIVILEGED	"setpriv --reuid=65534 --regid=65534 --clear-groups " \
+			"--inh-caps=-all "
+
 /* A line of /proc/layout_leases. */
 struct line {
 	int pid;
@@ -42,8 +45,7 @@ static int lines_of(const struct stat *st, struct line *line)
 	FILE *f;
 
 	file_name(name, sizeof(name), st);
-	f = popen("setpriv --reuid=65534 --regid=65534 --clear-groups "
-		  "--inh-caps=-all cat /proc/layout_leases", "r");
+	f = popen(UNPRIVILEGED "cat /proc/layout_leases", "r");
 	if (!f)
 		return -errno;
 	while (fgets(text, sizeof(text), f)) {
@@ -113,8 +115,8 @@ LL_TEST(before_during_and_after)
 	EXPECT_LT(0, atol(line.left));
 	EXPECT_GE(LL_GRACE * 1000, atol(line.left));
 	EXPECT_TRUE(fdinfo_shows(h.fd));
-	EXPECT_TRUE(says("setpriv --reuid=65534 --regid=65534 --clear-groups "
-			 "lslocks -o COMMAND,PID,TYPE,MODE", "LAYOUT", pid));
+	EXPECT_TRUE(says(UNPRIVILEGED "lslocks -o COMMAND,PID,TYPE,MODE",
+			 "LAYOUT", pid));
 
 	ASSERT_EQ(0, ibv_dereg_mr(h.mr));
 	ASSERT_EQ(0, ll_done(self->helper, LL_SOON_MS, &res));
@@ -183,6 +185,25 @@ LL_TEST(other_pid_namespace)
 				"unshare --pid --fork --mount-proc "
 				"grep -c . /proc/layout_leases"));
 	EXPECT_EQ(1, atoi(lines));
+}
+
+/* Those whom /proc hides are shown, as in /proc/locks. */
+LL_TEST(hidden_process)
+{
+	char dir[LL_MOUNT_POINT], path[PATH_MAX];
+	int fd = open(self->path, O_RDWR), pid = getpid();
+
+	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	ASSERT_EQ(0, ll_mount_point(dir, path, self->path));
+	ASSERT_EQ(0, ll_sh("mount -t proc -o hidepid=invisible proc %s", dir));
+	EXPECT_EQ(1, ll_sh(UNPRIVILEGED "test -e %s/%d", dir, pid));
+	EXPECT_EQ(0, ll_sh(UNPRIVILEGED "grep -Eq '^ *%d +observe_test ' "
+			   "%s/layout_leases", pid, dir));
+	EXPECT_EQ(0, ll_sh(UNPRIVILEGED "grep -q ' LAYOUT .* %d ' %s/locks",
+			   pid, dir));
+	EXPECT_EQ(0, ll_sh("umount %s", dir));
+	rmdir(dir);
+	EXPECT_EQ(0, ll_unlock(fd));
 }
 
 /* A name that looks like a line of its own. */
@@ -266,6 +287,32 @@ LL_TEST(log)
 	ASSERT_EQ(0, ll_do(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0));
 	EXPECT_TRUE(says("dmesg", pid, name));
 	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+}
+
+#define KMSG		"dd if=/dev/kmsg bs=8192 iflag=nonblock 2>/dev/null"
+
+/* It shows the name of the process to those who may read it, in one line. */
+LL_TEST(name_in_the_log)
+{
+	static const char restricted[] = "/proc/sys/kernel/dmesg_restrict";
+	char before[] = "observe_test", pid[16];
+	long saved = ll_read_long(restricted, 0);
+	struct held h;
+
+	snprintf(pid, sizeof(pid), "(%d)", getpid());
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
+	ASSERT_EQ(0, prctl(PR_SET_NAME, "a\n<0>b"));
+	ll_set_grace(0);
+	ASSERT_EQ(0, ll_do(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0));
+	EXPECT_EQ(0, prctl(PR_SET_NAME, before));
+	EXPECT_TRUE(says(KMSG, "a\\x0a<0>b ", pid));
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+
+	ASSERT_EQ(0, ll_write_long(restricted, 0));
+	EXPECT_TRUE(says(UNPRIVILEGED KMSG, "a\\x0a<0>b ", pid));
+	ASSERT_EQ(0, ll_write_long(restricted, 1));
+	EXPECT_FALSE(says(UNPRIVILEGED KMSG, "a\\x0a<0>b ", pid));
+	EXPECT_EQ(0, ll_write_long(restricted, saved));
 }
 
 /* One line of the trace has all of the words. */

@@ -280,6 +280,27 @@ REVOKED_TEST(key_not_reused)
 	EXPECT_EQ(0, ibv_dereg_mr(self->mr));
 }
 
+static bool neighbours_are_dead(struct ll_rdma *r, char *map, __u32 rkey)
+{
+	unsigned int bit;
+
+	for (bit = 0; bit < 32; bit++)
+		if (!ll_rkey_is_dead(r, map, rkey ^ 1u << bit))
+			return false;
+	return true;
+}
+
+/* Keys that almost fit, before and after. */
+REVOKED_TEST(guessed_keys)
+{
+	EXPECT_TRUE(neighbours_are_dead(self->r, self->map, self->mr->rkey));
+	EXPECT_TRUE(ll_mr_works(self->r, self->mr));
+	ASSERT_REVOKE();
+	EXPECT_TRUE(neighbours_are_dead(self->r, self->map, self->mr->rkey));
+	EXPECT_TRUE(ll_rkey_is_dead(self->r, self->map, self->mr->rkey));
+	EXPECT_EQ(0, ibv_dereg_mr(self->mr));
+}
+
 /* A new lease does not bring the old region back; a new region works. */
 REVOKED_TEST(leased_and_registered_again)
 {

@@ -344,4 +344,128 @@ TEST_F_TIMEOUT(scale, regions, 1200)
 	EXPECT_EQ(0, ll_proc_leases());
 }
 
+/* One region, of many pages: each is unpinned, and its cache lines written back. */
+#define PAGES		65536
+#define SAME_PAGES	8	/* regions of them; each counts for itself */
+
+static int many_pages(struct ll_rdma *r, int fd, long n, struct times *t)
+{
+	struct ibv_mr *mr[SAME_PAGES] = {};
+	int i, ret = 0;
+	char *map;
+
+	if (fallocate(fd, 0, 0, n * ll_pg))
+		return -errno;
+	map = ll_map(fd, 0, n * ll_pg, PROT_READ | PROT_WRITE);
+	ret = ll_lease(fd, F_RDLCK, 0, 0);
+	start_clock(t);
+	for (i = 0; i < SAME_PAGES && !ret; i++) {
+		mr[i] = ll_reg(r, map, n * ll_pg, LL_ACCESS);
+		ret = mr[i] ? 0 : -errno;
+	}
+	lap(t, "pages registered");
+	if (!ret)
+		ret = ftruncate(fd, 0) ? -errno : 0;
+	lap(t, "pages revoked");
+	for (i = 0; i < SAME_PAGES; i++)
+		if (mr[i])
+			ibv_dereg_mr(mr[i]);
+	munmap(map, n * ll_pg);
+	return ret ?: ll_unlock(fd);
+}
+
+TEST_F_TIMEOUT(scale, pages_of_a_region, 1200)
+{
+	struct times few, many;
+	int tries = 0;
+
+	do {
+		ASSERT_EQ(0, many_pages(&self->env.rdma, self->fd,
+					PAGES / STEP, &few));
+		ASSERT_EQ(0, many_pages(&self->env.rdma, self->fd, PAGES,
+					&many));
+		log_times(_metadata, PAGES, &few, &many);
+	} while (!is_linear(&few, &many) && ++tries < TRIES);
+	EXPECT_LT(tries, TRIES);
+}
+
+/*
+ * Holders who were told of a break, and die one after the other. Another process
+ * has their open files, so that somebody has to find out.
+ */
+#define HOLDERS		1000
+
+static void holder(int sock, void *arg)
+{
+	int fd = open(arg, O_RDWR);
+
+	ll_put(sock, ll_lease(fd, F_RDLCK, 0, 0) ?: fd);
+	ll_get(sock, INT_MAX);
+}
+
+struct holder {
+	struct ll_proc p;
+	int fd;
+};
+
+static int start_holder(struct holder *h, const char *path)
+{
+	int fd = ll_proc_start(&h->p, holder, (void *)path) ?:
+		 ll_get(h->p.sock, LL_SOON_MS);
+
+	h->fd = fd < 0 ? fd : ll_steal(h->p.pid, fd);
+	return h->fd < 0 ? h->fd : 0;
+}
+
+static int many_holders(const char *path, struct ll_proc *breaker, int n,
+			struct times *t)
+{
+	struct ll_holder waited_for = { .path = path };
+	struct holder *h = calloc(n, sizeof(*h));
+	int i, ret = h ? 0 : -ENOMEM, got;
+	struct ll_proc p = {};
+	struct ll_result res;
+
+	for (got = 0; got < n && !ret; got++)
+		ret = start_holder(&h[got], path);
+	/* The last one has something that the breaker waits for. */
+	if (!ret)
+		ret = ll_proc_start(&p, ll_holder, &waited_for);
+	if (!ret && ll_get(p.sock, LL_SOON_MS) != LL_HOLDER_READY)
+		ret = -EIO;
+	start_clock(t);
+	ll_send(breaker, LL_OP_PUNCH, path, 0, ll_pg, 0);
+	if (!ret && ll_done(breaker, 300, &res) != -ETIME)
+		ret = -ESTALE;
+	for (i = 0; i < got; i++)
+		ll_proc_stop(&h[i].p);
+	ll_proc_stop(&p);
+	if (!ret)
+		ret = ll_done(breaker, LL_SOON_MS, &res) ?: res.ret;
+	lap(t, "holders died");
+	for (i = 0; i < got; i++)
+		close(h[i].fd);
+	free(h);
+	return ret;
+}
+
+TEST_F_TIMEOUT(scale, holders_that_die, 1200)
+{
+	struct rlimit limit = { 2 * HOLDERS + 256, 2 * HOLDERS + 256 };
+	struct times few, many;
+	int tries = 0;
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
+	ll_set_grace(LL_GRACE);
+	do {
+		ASSERT_EQ(0, many_holders(self->path, &self->env.helper,
+					  HOLDERS / STEP, &few));
+		ASSERT_EQ(0, many_holders(self->path, &self->env.helper,
+					  HOLDERS, &many));
+		log_times(_metadata, HOLDERS, &few, &many);
+	} while (!is_linear(&few, &many) && ++tries < TRIES);
+	EXPECT_LT(tries, TRIES);
+	EXPECT_TRUE(ll_module_refs_become(self->refs));
+}
+
 TEST_HARNESS_MAIN
