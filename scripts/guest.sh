@@ -214,6 +214,8 @@ if [ -n "$wrong" ]; then
 		echo "---"
 		tail -n 15 "$run/console"
 		echo "--- guest failed: $wrong"
+		# Who shows only the end of a long log shows what it is about.
+		grep -m 1 -E -A 14 "$splat" "$run/complaints" | sed 's/^/    /' || :
 		echo "    all of the console: $console"
 	} >&2
 	exit 99

@@ -6,12 +6,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include <linux/filter.h>
 #include <linux/mount.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 
 #define LL_NO_RDMA
 #include "layout_lease_fixture.h"
@@ -51,6 +55,11 @@ static int unprivileged(int fd, int (*fn)(int fd))
 static int lease_shared(int fd)
 {
 	return ll_lease(fd, F_RDLCK, 0, 0);
+}
+
+static int lease_shared_old(int fd)
+{
+	return fcntl(fd, F_SETLEASE, F_LAYOUT | F_RDLCK) ? -errno : 0;
 }
 
 static int seize(int fd)
@@ -491,6 +500,125 @@ LL_TEST(idmapped_mount)
 	EXPECT_EQ(-EACCES, lease_unprivileged(path));
 	EXPECT_EQ(0, ll_sh("umount %s", dir));
 	rmdir(dir);
+}
+
+/*
+ * fcntl(fd, cmd, arg) is EPERM from now on, for all arguments with these bits.
+ * What is in memory a filter does not see.
+ */
+static int forbid(unsigned int cmd, unsigned int bits)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			 offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_fcntl, 0, 5),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			 offsetof(struct seccomp_data, args[1])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, cmd, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			 offsetof(struct seccomp_data, args[2])),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, bits),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, bits, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+	};
+	struct sock_fprog filter = { ARRAY_SIZE(code), code };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter))
+		return -errno;
+	return 0;
+}
+
+static int filter_the_command(int fd)
+{
+	return forbid(F_SETLAYOUT, 0) ?: lease_shared(fd);
+}
+
+static int filter_the_command_only(int fd)
+{
+	return forbid(F_SETLAYOUT, 0) ?: lease_shared_old(fd);
+}
+
+static int filter_both(int fd)
+{
+	return forbid(F_SETLAYOUT, 0) ?: forbid(F_SETLEASE, F_LAYOUT) ?:
+	       lease_shared_old(fd);
+}
+
+static int filter_both_and_lease(int fd)
+{
+	return forbid(F_SETLAYOUT, 0) ?: forbid(F_SETLEASE, F_LAYOUT) ?:
+	       fcntl(fd, F_SETLEASE, F_RDLCK) ? -errno : 0;
+}
+
+/* A filter has to look for both spellings. */
+LL_TEST(seccomp)
+{
+	int fd = open(self->path, O_RDONLY);
+
+	ASSERT_EQ(0, fchown(fd, 65534, 65534));
+	if (prctl(PR_GET_SECCOMP) < 0)
+		SKIP(return, "no CONFIG_SECCOMP");
+	EXPECT_EQ(-EPERM, unprivileged(fd, filter_the_command));
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
+	EXPECT_EQ(0, unprivileged(fd, filter_the_command_only));
+	EXPECT_EQ(-EPERM, unprivileged(fd, filter_both));
+	/* Other leases are let through. */
+	EXPECT_EQ(0, unprivileged(fd, filter_both_and_lease));
+}
+
+#define SMACKFS		"/sys/fs/smackfs"
+
+/* A user whose processes have a label. */
+static void labelled(int sock, void *arg)
+{
+	int fd = -EPERM;
+
+	if (!ll_write_str("/proc/self/attr/current", "Holder") &&
+	    !ll_drop_privileges())
+		fd = open(arg, O_RDONLY);
+	ll_put(sock, fd < 0 ? fd : 0);
+	while (!ll_get(sock, INT_MAX)) {
+		ll_put(sock, lease_shared(fd));
+		ll_put(sock, lease_shared_old(fd));
+		ll_put(sock, ll_state(fd));
+		ll_put(sock, ll_unlock(fd));
+	}
+}
+
+/*
+ * A security module that has a permission of its own for locks is asked for it,
+ * as for other leases. To give up is no lock.
+ */
+LL_TEST(lsm)
+{
+	struct ll_proc p;
+
+	if (access(SMACKFS, F_OK))
+		SKIP(return, "no CONFIG_SECURITY_SMACK, or not in lsm=");
+	ASSERT_EQ(0, ll_sh("mountpoint -q " SMACKFS
+			   " || mount -t smackfs smackfs " SMACKFS));
+	ASSERT_EQ(0, chown(self->path, 65534, 65534));
+	ASSERT_EQ(0, setxattr(self->path, "security.SMACK64", "Leased", 6, 0));
+	ASSERT_EQ(0, ll_write_str(SMACKFS "/load2", "Holder Leased rl"));
+	ASSERT_EQ(0, ll_proc_start(&p, labelled, (void *)self->path));
+	ASSERT_EQ(0, ll_get(p.sock, LL_SOON_MS));
+
+	ASSERT_EQ(0, ll_put(p.sock, 0));
+	EXPECT_EQ(0, ll_get(p.sock, LL_SOON_MS));
+	EXPECT_EQ(0, ll_get(p.sock, LL_SOON_MS));
+	EXPECT_EQ(LAYOUT_LEASE_GRANTED, ll_get(p.sock, LL_SOON_MS));
+	EXPECT_EQ(0, ll_get(p.sock, LL_SOON_MS));
+
+	ASSERT_EQ(0, ll_write_str(SMACKFS "/load2", "Holder Leased r"));
+	ASSERT_EQ(0, ll_put(p.sock, 0));
+	EXPECT_EQ(-EACCES, ll_get(p.sock, LL_SOON_MS));
+	EXPECT_EQ(-EACCES, ll_get(p.sock, LL_SOON_MS));
+	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_get(p.sock, LL_SOON_MS));
+	EXPECT_EQ(0, ll_get(p.sock, LL_SOON_MS));
+	ll_proc_stop(&p);
+	EXPECT_EQ(0, ll_write_str(SMACKFS "/load2", "Holder Leased -"));
 }
 
 TEST_HARNESS_MAIN

@@ -4,6 +4,8 @@
  * for their memory.
  */
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -194,6 +196,50 @@ TEST_F_TIMEOUT(limits, memory_cgroup, 240)
 	ASSERT_EQ(0, ll_unlock(self->fd));
 	ASSERT_EQ(0, ll_write_long("/sys/fs/cgroup/cgroup.procs", getpid()));
 	EXPECT_EQ(0, ll_sh("rmdir " CGROUP));
+}
+
+#define TRACING		"/sys/kernel/tracing"
+#define PATCH		"arch_jump_label_transform_apply"
+
+/* How often kernel text has been patched for a static branch. */
+static long patched(void)
+{
+	char hits[24];
+
+	return ll_sh_line(hits, sizeof(hits), "awk '$1 == \"patched\" "
+			  "{ print $2 }' " TRACING "/kprobe_profile") ?
+		-1 : atol(hits);
+}
+
+/* The first and the last lease switch what costs others time on and off. */
+TEST_F_TIMEOUT(limits, kernel_text, 240)
+{
+	long before, after, end, begun;
+	unsigned int n = 0;
+
+	if (access(TRACING "/kprobe_events", W_OK))
+		SKIP(return, "no CONFIG_KPROBE_EVENTS");
+	if (ll_sh("grep -q ' " PATCH "$' /proc/kallsyms"))
+		SKIP(return, "no CONFIG_JUMP_LABEL");
+	ASSERT_EQ(0, ll_sh("echo 'p:patched " PATCH "' >>" TRACING
+			   "/kprobe_events && echo 1 >" TRACING
+			   "/events/kprobes/patched/enable"));
+	before = patched();
+	begun = ll_now_ms();
+	for (end = begun + 5000; ll_now_ms() < end; n++) {
+		ASSERT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, 0));
+		ASSERT_EQ(0, ll_unlock(self->fd));
+	}
+	after = patched();
+	end = ll_now_ms();
+	TH_LOG("%u leases, patched %ld times in %ld ms", n, after - before,
+	       end - begun);
+	EXPECT_EQ(0, ll_sh("echo 0 >" TRACING "/events/kprobes/patched/enable && "
+			   "echo -:patched >>" TRACING "/kprobe_events"));
+	EXPECT_LT(100, n);
+	EXPECT_LE(0, before);
+	EXPECT_LE(1, after - before);
+	EXPECT_GE(2 * ((end - begun) / 1000 + 1), after - before);
 }
 
 TEST_HARNESS_MAIN

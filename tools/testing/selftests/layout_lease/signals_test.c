@@ -7,8 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <linux/landlock.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "layout_lease_fixture.h"
@@ -120,6 +123,60 @@ LL_TEST(setown_to_others)
 		ASSERT_EQ(0, fcntl(fd, F_GETOWN_EX, &now));
 		EXPECT_EQ(owner[i].pid, now.pid);
 	}
+	ll_proc_stop(&p);
+}
+
+/* One in a domain that may not signal others, which has the open file, too. */
+static void confined_heir(int sock, void *arg)
+{
+	struct landlock_ruleset_attr attr = { .scoped = LANDLOCK_SCOPE_SIGNAL };
+	int fd = ll_steal(getppid(), *(int *)arg);
+	int rules = syscall(__NR_landlock_create_ruleset, &attr, sizeof(attr), 0);
+
+	if (rules < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    syscall(__NR_landlock_restrict_self, rules, 0))
+		ll_put(sock, -errno);
+	else
+		ll_put(sock, kill(getppid(), 0) ? errno : 0);
+	ll_get(sock, INT_MAX);
+	ll_put(sock, fcntl(fd, F_SETOWN, getppid()) ? -errno : 0);
+	ll_get(sock, INT_MAX);
+}
+
+/*
+ * Who called F_SETOWN last is asked, as with other files, whether he may signal
+ * the owner. So the holder may not be told, and loses the region then.
+ */
+LL_TEST(owner_in_a_landlock_domain)
+{
+	struct ll_proc p = {};
+	struct held h;
+	int ret;
+
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
+	ASSERT_EQ(0, ll_proc_start(&p, confined_heir, &h.fd));
+	ret = ll_get(p.sock, LL_SOON_MS);
+	if (ret == -ENOSYS || ret == -EOPNOTSUPP) {
+		ll_proc_stop(&p);
+		SKIP(return, "no CONFIG_SECURITY_LANDLOCK, or not in lsm=");
+	}
+	ASSERT_EQ(EPERM, ret);
+	send_punch(self->helper, self->path);
+	EXPECT_SIGNAL(h.fd, POLL_MSG);
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+	EXPECT_DONE_SOON(self->helper);
+
+	ASSERT_EQ(0, ll_put(p.sock, 0));
+	ASSERT_EQ(0, ll_get(p.sock, LL_SOON_MS));
+	ASSERT_EQ(0, ll_lease(h.fd, F_RDLCK, 0, 0));
+	h.mr = ll_reg(self->rdma, h.map, LEN, LL_ACCESS);
+	ASSERT_NE(NULL, h.mr);
+	ll_set_grace(1);
+	send_punch(self->helper, self->path);
+	EXPECT_DONE_AT_DEADLINE(self->helper, 1);
+	EXPECT_TRUE(ll_no_signal());
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(h.fd));
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
 	ll_proc_stop(&p);
 }
 
