@@ -152,6 +152,31 @@ static int peer_connect(struct siw *s, struct sockaddr_in *addr)
 	return send_all(s->peer, &mpa, sizeof(mpa));
 }
 
+/*
+ * At *addr, which has the port then. The connection manager chooses one without
+ * asking TCP, which may have given it to others.
+ */
+static struct rdma_cm_id *listen_at(struct siw *s, struct sockaddr_in *addr,
+				    int backlog)
+{
+	struct rdma_cm_id *id = NULL;
+	int i, ret = -1;
+
+	for (i = 0; ret && i < 10; i++) {
+		if (rdma_create_id(s->channel, &id, NULL, RDMA_PS_TCP))
+			return NULL;
+		addr->sin_port = 0;
+		ret = rdma_bind_addr(id, (struct sockaddr *)addr) ?:
+		      rdma_listen(id, backlog);
+		if (ret)
+			rdma_destroy_id(id);
+	}
+	if (ret)
+		return NULL;
+	addr->sin_port = rdma_get_src_port(id);
+	return id;
+}
+
 static const char *siw_open(struct siw *s, bool crc)
 {
 	struct rdma_conn_param param = {
@@ -176,13 +201,11 @@ static const char *siw_open(struct siw *s, bool crc)
 	    !inet_aton(line, &addr.sin_addr))
 		return "no siw device with an IPv4 address, see SIW_DEV";
 	s->channel = rdma_create_event_channel();
-	if (!s->channel ||
-	    rdma_create_id(s->channel, &s->listener, NULL, RDMA_PS_TCP))
+	if (!s->channel)
 		return "no connection manager (rdma_ucm)";
-	if (rdma_bind_addr(s->listener, (struct sockaddr *)&addr) ||
-	    rdma_listen(s->listener, 1))
+	s->listener = listen_at(s, &addr, 1);
+	if (!s->listener)
 		return "cannot listen";
-	addr.sin_port = rdma_get_src_port(s->listener);
 	if (peer_connect(s, &addr) ||
 	    cm_event(s, RDMA_CM_EVENT_CONNECT_REQUEST))
 		return "the peer cannot connect";
@@ -1024,6 +1047,24 @@ SIW_TEST(driver_unloaded)
 	EXPECT_REMOVED();
 }
 
+static int knock(const struct sockaddr_in *addr)
+{
+	int sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (!connect(sock, (struct sockaddr *)addr, sizeof(*addr)))
+		return sock;
+	close(sock);
+	return -1;
+}
+
+static void hang_up(int sock, bool reset)
+{
+	struct linger linger = { .l_onoff = reset };
+
+	setsockopt(sock, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	close(sock);
+}
+
 /*
  * Peers that are gone before anybody has accepted them: who is killed while it
  * connects, for one. They do not take the listener with them.
@@ -1031,31 +1072,61 @@ SIW_TEST(driver_unloaded)
 SIW_TEST(peers_that_close_at_once)
 {
 	struct siw other = { .channel = self->s.channel };
-	struct linger reset = { .l_onoff = 1 };
 	struct sockaddr_in addr;
 	int i, sock;
 
 	addr = *(struct sockaddr_in *)rdma_get_local_addr(self->s.listener);
-	addr.sin_port = 0;
-	ASSERT_EQ(0, rdma_create_id(other.channel, &other.listener, NULL,
-				    RDMA_PS_TCP));
-	ASSERT_EQ(0, rdma_bind_addr(other.listener, (struct sockaddr *)&addr));
-	ASSERT_EQ(0, rdma_listen(other.listener, 128));
-	addr.sin_port = rdma_get_src_port(other.listener);
+	other.listener = listen_at(&other, &addr, 128);
+	ASSERT_NE(NULL, other.listener);
 	for (i = 0; i < 100; i++) {
-		sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		ASSERT_EQ(0, connect(sock, (struct sockaddr *)&addr,
-				     sizeof(addr))) TH_LOG("peer %d", i);
-		if (i & 1)
-			setsockopt(sock, SOL_SOCKET, SO_LINGER, &reset,
-				   sizeof(reset));
-		close(sock);
+		sock = knock(&addr);
+		ASSERT_LE(0, sock) TH_LOG("peer %d", i);
+		hang_up(sock, i & 1);
 	}
 	ASSERT_EQ(0, peer_connect(&other, &addr));
 	EXPECT_EQ(0, cm_event(&other, RDMA_CM_EVENT_CONNECT_REQUEST));
 	EXPECT_EQ(0, rdma_destroy_id(other.id));
 	EXPECT_EQ(0, rdma_destroy_id(other.listener));
 	close(other.peer);
+}
+
+/* One after the other, until nobody listens at that port any more. */
+static void keep_knocking(int sock, void *arg)
+{
+	struct sockaddr_in addr = *(struct sockaddr_in *)arg;
+	int port, peer;
+
+	while ((port = ll_get(sock, INT_MAX)) > 0) {
+		addr.sin_port = port;
+		while ((peer = knock(&addr)) >= 0)
+			hang_up(peer, true);
+		ll_put(sock, 0);
+	}
+}
+
+/* And listeners that are gone before they have accepted everybody. */
+SIW_TEST(listener_that_closes_early)
+{
+	struct rdma_cm_id *listener;
+	struct sockaddr_in addr;
+	struct ll_proc p[4];
+	unsigned int i, lap;
+
+	addr = *(struct sockaddr_in *)rdma_get_local_addr(self->s.listener);
+	for (i = 0; i < ARRAY_SIZE(p); i++)
+		ASSERT_EQ(0, ll_proc_start(&p[i], keep_knocking, &addr));
+	for (lap = 0; lap < 50; lap++) {
+		listener = listen_at(&self->s, &addr, 128);
+		ASSERT_NE(NULL, listener);
+		for (i = 0; i < ARRAY_SIZE(p); i++)
+			ASSERT_EQ(0, ll_put(p[i].sock, addr.sin_port));
+		ll_sleep_ms(10);
+		ASSERT_EQ(0, rdma_destroy_id(listener));
+		for (i = 0; i < ARRAY_SIZE(p); i++)
+			ASSERT_EQ(0, ll_get(p[i].sock, LL_SOON_MS));
+	}
+	for (i = 0; i < ARRAY_SIZE(p); i++)
+		ll_proc_stop(&p[i]);
 }
 
 TEST_HARNESS_MAIN
