@@ -420,7 +420,7 @@ LL_TEST(grace_needs_root)
  */
 LL_TEST(read_only_mount)
 {
-	char dir[LL_MOUNT_POINT], path[PATH_MAX];
+	char dir[] = LL_MOUNT_POINT, path[PATH_MAX];
 	int fd;
 
 	ASSERT_EQ(0, ll_mount_point(dir, path, self->path));
@@ -486,7 +486,7 @@ static int mount_idmapped(const char *dir)
 /* Who the owner is depends on the mount. */
 LL_TEST(idmapped_mount)
 {
-	char dir[LL_MOUNT_POINT], path[PATH_MAX];
+	char dir[] = LL_MOUNT_POINT, path[PATH_MAX];
 
 	ASSERT_EQ(0, ll_mount_point(dir, path, self->path));
 	/* Root may not open what has no owner there. */
@@ -530,6 +530,11 @@ static int forbid(unsigned int cmd, unsigned int bits)
 	return 0;
 }
 
+static int forbid_both(void)
+{
+	return forbid(F_SETLAYOUT, 0) ?: forbid(F_SETLEASE, F_LAYOUT);
+}
+
 static int filter_the_command(int fd)
 {
 	return forbid(F_SETLAYOUT, 0) ?: lease_shared(fd);
@@ -542,14 +547,16 @@ static int filter_the_command_only(int fd)
 
 static int filter_both(int fd)
 {
-	return forbid(F_SETLAYOUT, 0) ?: forbid(F_SETLEASE, F_LAYOUT) ?:
-	       lease_shared_old(fd);
+	return forbid_both() ?: lease_shared_old(fd);
 }
 
 static int filter_both_and_lease(int fd)
 {
-	return forbid(F_SETLAYOUT, 0) ?: forbid(F_SETLEASE, F_LAYOUT) ?:
-	       fcntl(fd, F_SETLEASE, F_RDLCK) ? -errno : 0;
+	int ret = forbid_both();
+
+	if (!ret && fcntl(fd, F_SETLEASE, F_RDLCK))
+		ret = -errno;
+	return ret;
 }
 
 /* A filter has to look for both spellings. */

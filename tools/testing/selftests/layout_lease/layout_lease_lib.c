@@ -160,10 +160,8 @@ int ll_umount(const char *dir)
 		     "umount %s", dir, dir);
 }
 
-int ll_mount_point(char dir[LL_MOUNT_POINT], char path[PATH_MAX],
-		   const char *file)
+int ll_mount_point(char *dir, char path[PATH_MAX], const char *file)
 {
-	snprintf(dir, LL_MOUNT_POINT, "/tmp/layout-lease-XXXXXX");
 	if (!mkdtemp(dir) || chmod(dir, 0755))
 		return -errno;
 	snprintf(path, PATH_MAX, "%s%s", dir, strrchr(file, '/'));
@@ -765,16 +763,42 @@ static int cm_open(struct ll_rdma *r)
 	return r->cm ? 0 : -errno;
 }
 
+/*
+ * The connection manager chooses a port without asking TCP, which siw uses, and
+ * which may have given it to others: choose another one then.
+ */
+#define PORT_TRIES	10
+
+struct rdma_cm_id *ll_cm_listen(struct rdma_event_channel *cm,
+				struct sockaddr_in *addr, int backlog)
+{
+	struct rdma_cm_id *id;
+	int i, error = EADDRINUSE;
+
+	for (i = 0; error == EADDRINUSE && i < PORT_TRIES; i++) {
+		if (rdma_create_id(cm, &id, NULL, RDMA_PS_TCP))
+			return NULL;
+		addr->sin_port = 0;
+		if (!rdma_bind_addr(id, (struct sockaddr *)addr) &&
+		    !rdma_listen(id, backlog)) {
+			addr->sin_port = rdma_get_src_port(id);
+			return id;
+		}
+		error = errno;
+		rdma_destroy_id(id);
+	}
+	errno = error;
+	return NULL;
+}
+
 int ll_rdma_listen(struct ll_rdma *r)
 {
-	struct sockaddr_in any = r->addr;
+	struct sockaddr_in addr = r->addr;
 
-	if (cm_open(r) ||
-	    rdma_create_id(r->cm, &r->listener, NULL, RDMA_PS_TCP) ||
-	    rdma_bind_addr(r->listener, (struct sockaddr *)&any) ||
-	    rdma_listen(r->listener, 4))
+	if (cm_open(r))
 		return -errno;
-	return ntohs(rdma_get_src_port(r->listener));
+	r->listener = ll_cm_listen(r->cm, &addr, 4);
+	return r->listener ? ntohs(addr.sin_port) : -errno;
 }
 
 /* Only begins to. */
@@ -798,11 +822,15 @@ static int cm_dial(struct ll_rdma *r, const struct sockaddr_in *to)
 
 int ll_rdma_dial(struct ll_rdma *r, const struct sockaddr_in *to)
 {
-	return cm_dial(r, to) ?: ll_rdma_meet(r, LL_SOON_MS);
+	int ret, i;
+
+	for (i = 0, ret = -EADDRINUSE; ret == -EADDRINUSE && i < PORT_TRIES; i++)
+		ret = cm_dial(r, to) ?: ll_rdma_meet(r, LL_SOON_MS);
+	return ret;
 }
 
 /* Both ends are ours: whatever comes next is done here. */
-static int connect_iwarp_once(struct ll_rdma *r)
+static int connect_iwarp(struct ll_rdma *r)
 {
 	struct sockaddr_in to = r->addr;
 	int ret = ll_rdma_listen(r);
@@ -810,22 +838,8 @@ static int connect_iwarp_once(struct ll_rdma *r)
 	if (ret < 0)
 		return ret;
 	to.sin_port = htons(ret);
-	ret = cm_dial(r, &to) ?: ll_rdma_meet(r, LL_SOON_MS) ?:
-		ll_rdma_meet(r, LL_SOON_MS);
+	ret = ll_rdma_dial(r, &to) ?: ll_rdma_meet(r, LL_SOON_MS);
 	rdma_destroy_id(r->listener);
-	return ret;
-}
-
-/*
- * The connection manager chooses a port without asking TCP, which may have
- * given it to a listener of another process.
- */
-static int connect_iwarp(struct ll_rdma *r)
-{
-	int ret, i;
-
-	for (i = 0; (ret = connect_iwarp_once(r)) == -EADDRINUSE && i < 10; i++)
-		;
 	return ret;
 }
 

@@ -66,9 +66,8 @@ int ll_sh_line(char *line, size_t size, const char *format, ...)
 int ll_source(char *dev, size_t size, const char *dir);
 int ll_umount(const char *dir);
 /* A new directory to mount on, and what the file will be called there. */
-#define LL_MOUNT_POINT	32
-int ll_mount_point(char dir[LL_MOUNT_POINT], char path[PATH_MAX],
-		   const char *file);
+#define LL_MOUNT_POINT	"/tmp/layout-lease-XXXXXX"
+int ll_mount_point(char *dir, char path[PATH_MAX], const char *file);
 int ll_new_filesystem(const char *dev, const char *dir);
 
 /* Files: page n is filled with the byte (seed + n). */
@@ -170,6 +169,9 @@ const char *ll_rdma_pair(struct ll_rdma *r);
 int ll_rdma_listen(struct ll_rdma *r);		/* the port */
 int ll_rdma_dial(struct ll_rdma *r, const struct sockaddr_in *to);
 int ll_rdma_meet(struct ll_rdma *r, long timeout_ms);
+/* A listener at *addr, which has the port then, or NULL. */
+struct rdma_cm_id *ll_cm_listen(struct rdma_event_channel *cm,
+				struct sockaddr_in *addr, int backlog);
 struct ibv_mr *ll_reg(struct ll_rdma *r, void *addr, size_t len, int access);
 int ll_reg_errno(struct ll_rdma *r, void *addr, size_t len, int access);
 int ll_rereg(struct ibv_mr *mr, struct ibv_pd *pd, int flags, int access);

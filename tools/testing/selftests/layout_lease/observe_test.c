@@ -190,7 +190,7 @@ LL_TEST(other_pid_namespace)
 /* Those whom /proc hides are shown, as in /proc/locks. */
 LL_TEST(hidden_process)
 {
-	char dir[LL_MOUNT_POINT], path[PATH_MAX];
+	char dir[] = LL_MOUNT_POINT, path[PATH_MAX];
 	int fd = open(self->path, O_RDWR), pid = getpid();
 
 	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));

@@ -214,7 +214,7 @@ static int unmount(const char *dir)
 /* A region keeps the mount of its file, and lets it go. */
 LL_TEST(mount)
 {
-	char dir[LL_MOUNT_POINT], path[PATH_MAX], *map;
+	char dir[] = LL_MOUNT_POINT, path[PATH_MAX], *map;
 	long end;
 	struct ibv_mr *mr;
 	int fd, ret;

@@ -4,7 +4,6 @@
  * descriptor and an inherited RDMA context are worth.
  */
 #include <sys/socket.h>
-#include <sys/syscall.h>
 
 #include "layout_lease_fixture.h"
 
@@ -99,10 +98,9 @@ LL_TEST(grandchild)
 /* Another process, no child of the open file, gets hold of the descriptor. */
 static void lease_received(int sock, void *arg)
 {
-	int pidfd = syscall(__NR_pidfd_open, getppid(), 0);
-	int fd = syscall(__NR_pidfd_getfd, pidfd, ll_get(sock, INT_MAX), 0);
+	int fd = ll_steal(getppid(), ll_get(sock, INT_MAX));
 
-	ll_put(sock, fd < 0 ? errno : -ll_lease(fd, F_RDLCK, 0, 0));
+	ll_put(sock, fd < 0 ? -fd : -ll_lease(fd, F_RDLCK, 0, 0));
 }
 
 LL_TEST(passed_fd)

@@ -152,31 +152,6 @@ static int peer_connect(struct siw *s, struct sockaddr_in *addr)
 	return send_all(s->peer, &mpa, sizeof(mpa));
 }
 
-/*
- * At *addr, which has the port then. The connection manager chooses one without
- * asking TCP, which may have given it to others.
- */
-static struct rdma_cm_id *listen_at(struct siw *s, struct sockaddr_in *addr,
-				    int backlog)
-{
-	struct rdma_cm_id *id = NULL;
-	int i, ret = -1;
-
-	for (i = 0; ret && i < 10; i++) {
-		if (rdma_create_id(s->channel, &id, NULL, RDMA_PS_TCP))
-			return NULL;
-		addr->sin_port = 0;
-		ret = rdma_bind_addr(id, (struct sockaddr *)addr) ?:
-		      rdma_listen(id, backlog);
-		if (ret)
-			rdma_destroy_id(id);
-	}
-	if (ret)
-		return NULL;
-	addr->sin_port = rdma_get_src_port(id);
-	return id;
-}
-
 static const char *siw_open(struct siw *s, bool crc)
 {
 	struct rdma_conn_param param = {
@@ -203,7 +178,7 @@ static const char *siw_open(struct siw *s, bool crc)
 	s->channel = rdma_create_event_channel();
 	if (!s->channel)
 		return "no connection manager (rdma_ucm)";
-	s->listener = listen_at(s, &addr, 1);
+	s->listener = ll_cm_listen(s->channel, &addr, 1);
 	if (!s->listener)
 		return "cannot listen";
 	if (peer_connect(s, &addr) ||
@@ -1076,7 +1051,7 @@ SIW_TEST(peers_that_close_at_once)
 	int i, sock;
 
 	addr = *(struct sockaddr_in *)rdma_get_local_addr(self->s.listener);
-	other.listener = listen_at(&other, &addr, 128);
+	other.listener = ll_cm_listen(other.channel, &addr, 128);
 	ASSERT_NE(NULL, other.listener);
 	for (i = 0; i < 100; i++) {
 		sock = knock(&addr);
@@ -1116,7 +1091,7 @@ SIW_TEST(listener_that_closes_early)
 	for (i = 0; i < ARRAY_SIZE(p); i++)
 		ASSERT_EQ(0, ll_proc_start(&p[i], keep_knocking, &addr));
 	for (lap = 0; lap < 50; lap++) {
-		listener = listen_at(&self->s, &addr, 128);
+		listener = ll_cm_listen(self->s.channel, &addr, 128);
 		ASSERT_NE(NULL, listener);
 		for (i = 0; i < ARRAY_SIZE(p); i++)
 			ASSERT_EQ(0, ll_put(p[i].sock, addr.sin_port));
