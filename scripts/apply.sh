@@ -26,7 +26,7 @@ if [[ " ${CHECKED[*]} " != *" $version "* ]]; then
 fi
 
 tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
+temporary+=("$tmp")
 mkdir "$tmp/new"
 if ! stage "$dir" "$tmp/new" >"$tmp/log"; then
 	cat "$tmp/log" >&2

@@ -10,24 +10,24 @@
 
 . "$(dirname "$0")/lib.sh"
 
-check_patches() { "$TOP/scripts/check-patches.sh"; }
-check_drivers() { "$TOP/scripts/check-drivers.sh"; }
-check_model() { "$TOP/scripts/model.sh" -l; }
-check_release() { "$TOP/scripts/test.sh"; }
-check_builtin() { KERNEL=builtin "$TOP/scripts/test.sh"; }
-check_debug() { KERNEL=debug "$TOP/scripts/test.sh"; }
-check_kcsan() { KERNEL=kcsan "$TOP/scripts/test.sh"; }
+check_patches() { run "$TOP/scripts/check-patches.sh"; }
+check_drivers() { run "$TOP/scripts/check-drivers.sh"; }
+check_model() { run "$TOP/scripts/model.sh" -l; }
+check_release() { run "$TOP/scripts/test.sh"; }
+check_builtin() { KERNEL=builtin run "$TOP/scripts/test.sh"; }
+check_debug() { KERNEL=debug run "$TOP/scripts/test.sh"; }
+check_kcsan() { KERNEL=kcsan run "$TOP/scripts/test.sh"; }
 check_fuzz() {
 	KERNEL=debug TESTS=fuzz_test TEST_FS=xfs TEST_TIMEOUT=14400 GUEST_TIMEOUT=15000 \
-		FUZZ_CALLS=${FUZZ_CALLS:-1000000} "$TOP/scripts/test.sh"
+		FUZZ_CALLS=${FUZZ_CALLS:-1000000} run "$TOP/scripts/test.sh"
 }
 check_stress() {
-	TIME=${TIME:-3600} FS=xfs "$TOP/scripts/stress.sh" &&
-		TIME=${TIME:-3600} FS=ext4 "$TOP/scripts/stress.sh"
+	TIME=${TIME:-3600} FS=xfs run "$TOP/scripts/stress.sh" &&
+		TIME=${TIME:-3600} FS=ext4 run "$TOP/scripts/stress.sh"
 }
 check_compat() {
-	FS=xfs "$TOP/scripts/compat.sh" &&
-		FS=ext4 "$TOP/scripts/compat.sh"
+	FS=xfs run "$TOP/scripts/compat.sh" &&
+		FS=ext4 run "$TOP/scripts/compat.sh"
 }
 
 steps=(patches drivers model release builtin kcsan compat debug fuzz stress)

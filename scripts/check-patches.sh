@@ -8,7 +8,7 @@
 . "$(dirname "$0")/lib.sh"
 
 tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
+temporary+=("$tmp")
 
 # unpack DEB NAME DIR: of the source the files that matter here.
 unpack() {
@@ -27,7 +27,8 @@ sum() { (cd "$1" && find . -type f -print0 | sort -z | xargs -0 sha256sum); }
 
 for version in "${CHECKED[@]}"; do
 	name=linux-source-${version%.*}
-	deb=$("$TOP/scripts/toolchain.sh" deb "$name" "$version-*")
+	run "$TOP/scripts/toolchain.sh" deb "$name" "$version-*" >"$tmp/deb"
+	deb=$(cat "$tmp/deb")
 	step "unpack $(basename "$deb")" "about 30 s" unpack "$deb" "$name" "$tmp/$version"
 	cp -a "$tmp/$version" "$tmp/other"
 

@@ -11,6 +11,9 @@ if [ ! -d "$CACHE" ]; then
 fi
 [ -e "$CACHE/.layout-lease-cache" ] || die "$CACHE is not a cache of this project"
 lock
+for dir in "$CACHE"/{guest,kernel,programs}/*/; do
+	[ ! -d "$dir" ] || ! in_use "$dir" || die "${dir%/} is in use: a guest runs"
+done
 echo "removing $CACHE:"
 du -sh "$CACHE"/*/ 2>/dev/null || :
 rm -rf "$CACHE"

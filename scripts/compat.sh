@@ -14,21 +14,24 @@ fs=${FS:-xfs}
 is_debian || die "this compares packages of Debian 12"
 [ -z "${KDIR:-}${KERNEL:-}" ] || die "without KDIR and KERNEL, please: both kernels are given"
 export GUEST_TIMEOUT=${GUEST_TIMEOUT:-3600}
-"$TOP/scripts/toolchain.sh" packages python3-pyverbs rdmacm-utils iputils-ping
-KERNEL=stock "$TOP/scripts/kernel.sh" programs
+run "$TOP/scripts/toolchain.sh" packages python3-pyverbs rdmacm-utils iputils-ping
+KERNEL=stock run "$TOP/scripts/kernel.sh" programs
 stock=$(KERNEL=stock "$TOP/scripts/kernel.sh" where)
-selftests=$(KERNEL=stock "$TOP/scripts/kernel.sh" where-programs)/selftests
-"$TOP/scripts/kernel.sh" build
+programs=$(KERNEL=stock "$TOP/scripts/kernel.sh" where-programs)
+use "$stock"
+use "$programs"
+run "$TOP/scripts/kernel.sh" build
 ours=$("$TOP/scripts/kernel.sh" where)
+use "$ours"
 
 tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
+temporary+=("$tmp")
 
-# run NAME KERNEL: the cases of NAME, each with how often it came before.
-run() {
+# suites NAME KERNEL: the cases of NAME, each with how often it came before.
+suites() {
 	say "the suites without and with this project: $1 (about 5 min)"
-	GUEST_KERNEL=$2 "$TOP/scripts/guest.sh" -f "$fs" \
-		"$TOP/scripts/guest-compat" "$selftests" >"$tmp/$1.log" || {
+	GUEST_KERNEL=$2 run "$TOP/scripts/guest.sh" -f "$fs" \
+		"$TOP/scripts/guest-compat" "$programs/selftests" >"$tmp/$1.log" || {
 		tail -n 40 "$tmp/$1.log" >&2
 		die "the guest failed: $1"
 	}
@@ -38,8 +41,8 @@ run() {
 	sed -n 's/^#:# //p' "$tmp/$1.log" |
 		awk '{ n = seen[$1, $2]++; print $1 " " $2 (n ? "(" n + 1 ")" : ""), $3 }' >"$tmp/$1"
 }
-run stock "$stock"
-run ours "$ours"
+suites stock "$stock"
+suites ours "$ours"
 
 package() { dpkg-query -W -f '${Package} ${Version}\n' "$@"; }
 echo "stock: Linux $(basename "$(echo "$stock"/modules/*)"), Debian's $(

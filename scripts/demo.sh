@@ -5,10 +5,7 @@
 
 . "$(dirname "$0")/lib.sh"
 
-"$TOP/scripts/kernel.sh" programs
-GUEST_KERNEL=$("$TOP/scripts/kernel.sh" where)
-export GUEST_KERNEL
-programs=$("$TOP/scripts/kernel.sh" where-programs)
+get_programs
 say "starting the guest"
 exec "$TOP/scripts/guest.sh" -f "${FS:-xfs}" -p "$programs/samples" \
 	"$TOP/samples/layout_lease/demo.sh" "$@"

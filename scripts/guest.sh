@@ -53,14 +53,21 @@ fi
 
 kernel=${GUEST_KERNEL:-$("$TOP/scripts/kernel.sh" where)}
 [ -f "$kernel/bzImage" ] || die "no kernel in $kernel: make kernel"
+use "$kernel"
 timeout=${GUEST_TIMEOUT:-1500}
 make_cache
 
-# A directory for this run that the guest can write to; the last ten stay.
+# A directory for this run that the guest can write to; the last ten stay, and those
+# of guests that live. One at a time here: until it is used, it has no lock.
 mkdir -p "$CACHE/guest"
+exec {guests}<"$CACHE/guest"
+run flock "$guests"
 run=$(mktemp -d "$CACHE/guest/run-$(date +%Y%m%d-%H%M%S)-XXXX")
+use "$run"
 # shellcheck disable=SC2012 # names of ours
-ls -1d "$CACHE"/guest/run-* | head -n -10 | xargs -r rm -rf --
+mapfile -t old < <(ls -1d "$CACHE"/guest/run-* | head -n -10)
+throw_away "${old[@]}"
+exec {guests}<&-
 console=$run/console.log
 
 cp "$TOP/scripts/guest-run" "$run/"
@@ -155,16 +162,18 @@ machine+=(
 if [ -n "$interactive" ]; then
 	say "a shell in the guest: exit or ctrl-d ends it; DAX file systems in \$DAX1 and \$DAX2"
 	state=$(stty -g)
-	"${machine[@]}" -chardev stdio,id=out,signal=off \
+	run "${machine[@]}" -chardev stdio,id=out,signal=off \
 		-device virtconsole,chardev=out 2>"$run/qemu.log" || :
 	stty "$state"
 else
 	# cat: our standard output may be a file, which the emulator would truncate.
+	# setpriv: even if we are killed, the guest ends.
 	status=0
-	timeout --foreground -k 5 "$timeout" "${machine[@]}" \
+	run_through cat setpriv --pdeathsig TERM \
+		timeout --foreground -k 5 "$timeout" "${machine[@]}" \
 		-chardev file,id=out,path=/dev/stdout \
 		-device virtserialport,chardev=out,name=guest.out \
-		</dev/null 2>"$run/qemu.log" | cat || status=$?
+		</dev/null 2>"$run/qemu.log" || status=$?
 	[ "$status" -ne 124 ] || echo "no end within $timeout s" >"$run/error"
 fi
 [ -z "$console_copy" ] || cp "$console" "$console_copy"

@@ -76,9 +76,11 @@ unpack_source() {
 get_source() {
 	local deb
 	if [ -z "$KDIR" ] && [ ! -d "$pristine" ]; then
-		deb=$("$TOP/scripts/toolchain.sh" deb "$SOURCE" "$VERSION-*") ||
-			deb=$("$TOP/scripts/toolchain.sh" deb "$SOURCE" '*') ||
+		mkdir -p "$src"
+		run "$TOP/scripts/toolchain.sh" deb "$SOURCE" "$VERSION-*" >"$src/deb" ||
+			run "$TOP/scripts/toolchain.sh" deb "$SOURCE" '*' >"$src/deb" ||
 			die "no $SOURCE: give a kernel tree of $VERSION with KDIR=DIR"
+		deb=$(cat "$src/deb")
 		step "unpack $(basename "$deb")" "about 1 min" unpack_source "$deb"
 	fi
 }
@@ -229,16 +231,17 @@ programs_id() {
 	} | sha256sum | cut -c1-16
 }
 
-# keep_last DIR: of what is there the twelve results used last.
+# keep_last DIR: of what is there the twelve results used last, and what is in use.
 keep_last() {
 	local old
 	# shellcheck disable=SC2012 # names of ours
-	ls -1td "$1"/* | tail -n +13 | while IFS= read -r old; do rm -rf "$old"; done
+	mapfile -t old < <(ls -1td "$1"/* | tail -n +13)
+	throw_away "${old[@]}"
 }
 
 build_kernel() {
 	local dir minutes about
-	"$TOP/scripts/toolchain.sh"
+	run "$TOP/scripts/toolchain.sh"
 	dir=$CACHE/kernel/$(kernel_id)
 	if [ ! -d "$dir" ]; then
 		lock
@@ -318,8 +321,12 @@ build_programs() {
 	dir=$CACHE/programs/$(programs_id)
 	if [ ! -d "$dir" ]; then
 		lock
+	fi
+	if [ ! -d "$dir" ]; then
 		get_source
 		sync_tree
+		[ "$dir" = "$CACHE/programs/$(programs_id)" ] ||
+			die "files changed during the build: try again"
 		step "build the selftests and samples" "about 10 s" $how "$kernel" "$dir"
 	fi
 	touch "$dir"
@@ -329,7 +336,7 @@ build_programs() {
 
 build_objects() {
 	local dir count
-	"$TOP/scripts/toolchain.sh"
+	run "$TOP/scripts/toolchain.sh"
 	lock
 	get_source
 	sync_tree
@@ -347,7 +354,7 @@ case ${1:-build} in
 build) build_kernel ;;
 programs) build_programs ;;
 tree)
-	"$TOP/scripts/toolchain.sh"
+	run "$TOP/scripts/toolchain.sh"
 	lock
 	get_source
 	sync_tree

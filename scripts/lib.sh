@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # What the scripts here have in common: where things are, how a step of the
-# work is shown, the lock, the overlay. To be sourced.
+# work is shown, the locks, what an interruption ends, the overlay. To be sourced.
 
 set -euo pipefail
 
@@ -45,21 +45,119 @@ duration() {
 	fi
 }
 
+# Whoever is interrupted, or has nobody left who reads what he says, ends what he
+# started before he ends. bash sees a signal only when no command runs in the
+# foreground: what takes long is started with run or step.
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 141' PIPE
+trap 'exit 143' TERM
+trap at_exit EXIT
+
+# Folders that go when this script ends.
+temporary=()
+
+at_exit() {
+	local pid i
+	trap '' HUP INT PIPE TERM
+	{
+		for pid in $(jobs -p); do
+			# A process group, or a single script that does the same as this one.
+			kill -- "-$pid" || kill "$pid" || continue
+			wait "$pid" || :
+			for ((i = 0; i < 50; i++)); do
+				kill -0 -- "-$pid" || break
+				sleep 0.1
+			done
+			kill -KILL -- "-$pid" || :
+		done
+	} 2>/dev/null
+	[ ${#temporary[@]} -eq 0 ] || rm -rf "${temporary[@]}"
+}
+
+# run COMMAND...: a program or script, which ends when we are interrupted.
+run() {
+	local status=0
+	"$@" <&0 &
+	wait $! || status=$?
+	return $status
+}
+
+# run_through FILTER COMMAND...: the same, its output through the filter.
+run_through() {
+	local filter out status=0
+	# shellcheck disable=SC2086 # a command and its arguments
+	exec {out}> >(exec $1)
+	filter=$!
+	shift
+	run "$@" >&"$out" || status=$?
+	exec {out}>&-
+	wait $filter || :
+	return $status
+}
+
 # The cache folder is ours to delete (make clean) only if we made it.
 make_cache() {
+	local found
 	[ ! -e "$CACHE/.layout-lease-cache" ] || return 0
 	mkdir -p "$CACHE"
-	[ -z "$(ls -A "$CACHE")" ] || die "$CACHE exists and is not a cache of this project"
+	found=$(ls -A "$CACHE")
+	[ -z "$found" ] || [ -e "$CACHE/.layout-lease-cache" ] ||
+		die "$CACHE exists and is not a cache of this project"
 	: >"$CACHE/.layout-lease-cache"
 }
 
-# One at a time in the cache, until the calling script ends.
+# One at a time in the cache, until the calling script ends. Scripts that it starts
+# have its lock.
 lock() {
 	make_cache
-	exec 9>"$CACHE/lock"
-	! flock -n 9 || return 0
-	say "waiting for another run that uses $CACHE"
-	flock 9
+	until [ "/proc/$$/fd/9" -ef "$CACHE/lock" ]; do
+		exec 9>"$CACHE/lock"
+		if ! flock -n 9; then
+			say "waiting for another run that uses $CACHE"
+			run flock 9
+		fi
+	done
+}
+
+# use DIR: nobody throws it away as long as this script, or what it starts, lives.
+use() {
+	local fd
+	exec {fd}<"$1"
+	flock -s "$fd"
+	[ "/proc/$$/fd/$fd" -ef "$1" ] || die "another run has just thrown $1 away: try again"
+}
+
+in_use() {
+	local fd status=0
+	exec {fd}<"$1" || return
+	! flock -n "$fd" || status=1
+	exec {fd}<&-
+	return $status
+}
+
+# throw_away DIR...: those that nobody uses.
+throw_away() {
+	local dir fd
+	for dir; do
+		{ exec {fd}<"$dir"; } 2>/dev/null || continue
+		# Gone at once, so that nobody finds half of it.
+		if flock -n "$fd" && mv -T "$dir" "$dir.old.$$" 2>/dev/null; then
+			rm -rf "$dir.old.$$"
+		fi
+		exec {fd}<&-
+	done
+}
+
+# Builds the kernel and the programs of this clone, to be used by this script:
+# $GUEST_KERNEL and $programs.
+get_programs() {
+	run "$TOP/scripts/kernel.sh" programs
+	GUEST_KERNEL=$("$TOP/scripts/kernel.sh" where)
+	programs=$("$TOP/scripts/kernel.sh" where-programs)
+	export GUEST_KERNEL
+	use "$GUEST_KERNEL"
+	use "$programs"
 }
 
 # step WHAT HOW-LONG COMMAND...: run the command, its output into a log file,
@@ -69,14 +167,13 @@ step() {
 	shift 2
 	mkdir -p "$CACHE/log"
 	log=$CACHE/log/${what//[^a-zA-Z0-9.]/-}.log
+	rm -f "$log"
 	say "$what ($about)"
 	# In a process group of its own, to end all of it when we are interrupted.
 	set -m
 	(set -e; "$@") </dev/null >"$log" 2>&1 &
 	set +m
 	pid=$!
-	# shellcheck disable=SC2064 # this pid
-	trap "trap - INT TERM HUP; kill -- -$pid 2>/dev/null || :; wait $pid || :; exit 130" INT TERM HUP
 	while kill -0 $pid 2>/dev/null; do
 		sleep 0.2
 		now=$(((SECONDS - start) / 60))
@@ -86,7 +183,8 @@ step() {
 		fi
 	done
 	wait $pid || status=$?
-	trap - INT TERM HUP
+	# It may have died without the others of its group.
+	kill -- -$pid 2>/dev/null || :
 	if [ $status -ne 0 ]; then
 		tail -n 40 "$log" >&2
 		die "$what failed after $(duration $((SECONDS - start))); all of it is in $log"

@@ -7,6 +7,8 @@
 . "$(dirname "$0")/lib.sh"
 
 if ! command -v spin >/dev/null || ! command -v gcc >/dev/null; then
-	"$TOP/scripts/toolchain.sh"
+	run "$TOP/scripts/toolchain.sh"
 fi
-exec "$TOP/tools/testing/layout_lease_model/run" "$@"
+# All of it in a process group: run itself ends nothing when it is interrupted.
+set -m
+run "$TOP/tools/testing/layout_lease_model/run" "$@"

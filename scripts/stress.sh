@@ -14,10 +14,7 @@ time=${TIME:-60}
 # To boot and to look at what is left takes time too, on slow machines some.
 export GUEST_TIMEOUT=${GUEST_TIMEOUT:-$((2 * time + 900))}
 
-"$TOP/scripts/kernel.sh" programs
-GUEST_KERNEL=$("$TOP/scripts/kernel.sh" where)
-export GUEST_KERNEL
-programs=$("$TOP/scripts/kernel.sh" where-programs)
+get_programs
 say "load for $(duration "$time") on ${FS:-xfs}"
 exec "$TOP/scripts/guest.sh" -f "${FS:-xfs}" -e "STRESS_TIME=$time" \
 	${SEED:+-e "STRESS_SEED=$SEED"} "$programs/selftests/load_test"

@@ -28,10 +28,7 @@ else
 	export GUEST_TIMEOUT=${GUEST_TIMEOUT:-2400}
 fi
 
-"$TOP/scripts/kernel.sh" programs
-GUEST_KERNEL=$("$TOP/scripts/kernel.sh" where)
-export GUEST_KERNEL
-programs=$("$TOP/scripts/kernel.sh" where-programs)
+get_programs
 
 tests=()
 if [ -n "${TESTS:-}" ]; then
@@ -65,12 +62,12 @@ for variable in FUZZ_SEED FUZZ_CALLS STRESS_SEED STRESS_TIME SCALE_LEASES SCALE_
 done
 
 tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
+temporary+=("$tmp")
 if [ -z "${TESTS:-}" ]; then
 	say "the model"
 	start=$SECONDS status=0
 	echo '#:# plan model' >>"$tmp/results"
-	"$TOP/scripts/model.sh" | tee "$tmp/output" || status=$?
+	run_through "tee $tmp/output" "$TOP/scripts/model.sh" || status=$?
 	{
 		echo '#:# begin model'
 		cat "$tmp/output"
@@ -85,9 +82,10 @@ run_tests() {
 	shift 2
 	say "tests on $where: $*"
 	[ $# -eq 0 ] || printf '#:# plan %s\n' "${@/%/@$where}" >>"$tmp/results"
-	"$TOP/scripts/guest.sh" -f "$fs" "${kunit[@]}" -c "$tmp/console" \
-		"${exports[@]}" "$TOP/scripts/guest-tests" "$programs/selftests" "$@" |
-		tee "$tmp/output" || status=$?
+	run_through "tee $tmp/output" \
+		"$TOP/scripts/guest.sh" -f "$fs" "${kunit[@]}" -c "$tmp/console" \
+		"${exports[@]}" "$TOP/scripts/guest-tests" "$programs/selftests" "$@" ||
+		status=$?
 	sed -E "s/^(#:# (begin|end) [^ ]+)/\1@$where/" "$tmp/output" >>"$tmp/results"
 	[ $status -eq 0 ] || echo "#:# failed the guest on $where: exit status $status" >>"$tmp/results"
 	say "  took $(duration $((SECONDS - start)))"

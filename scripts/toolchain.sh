@@ -44,13 +44,17 @@ candidate() { apt-cache policy "$1" | awk '/Candidate/ { print $2 }'; }
 # RDMA FLUSH is in libibverbs since 47. Debian 12 has 44: we build a newer one.
 wants_rdma_core() { is_debian && ! at_least "$(candidate libibverbs-dev)" 47; }
 
-# install_packages PACKAGE...: those that are not there yet.
-install_packages() {
-	local want=("$@") missing sudo=()
-	mapfile -t missing < <(comm -13 \
-		<(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${want[@]}" 2>/dev/null |
+# missing_packages PACKAGE...: those that are not there yet.
+missing_packages() {
+	comm -13 \
+		<(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null |
 			sed -n 's/^installed //p' | sort -u) \
-		<(printf '%s\n' "${want[@]}" | sort -u))
+		<(printf '%s\n' "$@" | sort -u)
+}
+
+install_packages() {
+	local missing sudo=()
+	mapfile -t missing < <(missing_packages "$@")
 	[ ${#missing[@]} -gt 0 ] || return 0
 	local install=(apt-get install -y --no-install-recommends "${missing[@]}")
 	if [ "$(id -u)" -ne 0 ]; then
@@ -64,15 +68,33 @@ install_packages() {
 		"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}"
 }
 
-# What a build of the kernel and a guest need.
-install_all() {
+# What a build of the kernel and a guest need, one a line.
+wanted_packages() {
 	local want=("${PACKAGES[@]}")
 	! wants_rdma_core || want+=(cmake ninja-build pkgconf)
 	# Debian 12's rustc is too old; from Debian 13 on it serves.
 	if ! command -v rustc >/dev/null && at_least "$(candidate rustc)" 1.85; then
 		want+=(rustc cargo rust-src)
 	fi
+	printf '%s\n' "${want[@]}"
+}
+
+install_all() {
+	local want
+	mapfile -t want < <(wanted_packages)
 	install_packages "${want[@]}"
+}
+
+# Is all of it there? Then nobody has to wait for the lock.
+complete() {
+	local want
+	if is_debian; then
+		mapfile -t want < <(wanted_packages)
+		[ -z "$(missing_packages "${want[@]}")" ] || return 1
+	fi
+	command -v rustc >/dev/null && command -v cargo >/dev/null &&
+		rust_lib_src >/dev/null && [ -x "$BINDGEN" ] &&
+		{ ! wants_rdma_core || [ -e "$RDMA_CORE/built" ]; }
 }
 
 check_commands() {
@@ -183,12 +205,13 @@ get_rust_src() {
 	step "unpack $(basename "$file")" "about 10 s" unpack_rust_src "$version" "$file"
 }
 
+BINDGEN=$CACHE/tools/bindgen-$BINDGEN_VERSION/bin/bindgen
+
 get_bindgen() {
-	local dir=$CACHE/tools/bindgen-$BINDGEN_VERSION
-	[ ! -x "$dir/bin/bindgen" ] || return 0
+	[ ! -x "$BINDGEN" ] || return 0
 	step "build bindgen $BINDGEN_VERSION" "about $((5 / $(nproc) + 1)) min" \
 		env CARGO_TARGET_DIR="$CACHE/tools/target" \
-		cargo install --locked --root "$dir" --version "$BINDGEN_VERSION" bindgen-cli
+		cargo install --locked --root "${BINDGEN%/bin/*}" --version "$BINDGEN_VERSION" bindgen-cli
 	rm -rf "$CACHE/tools/target"
 }
 
@@ -220,8 +243,11 @@ get_rdma_core() {
 
 case ${1:-} in
 '')
-	lock
-	if is_debian; then install_all; else check_commands; fi
+	is_debian || check_commands
+	if ! complete; then
+		lock
+		! is_debian || install_all
+	fi
 	if ! command -v rustc >/dev/null || ! command -v cargo >/dev/null; then
 		die "please install Rust 1.85 or later, for instance with rustup"
 	fi
@@ -236,6 +262,9 @@ packages)
 	;;
 rust-lib-src) rust_lib_src ;;
 rdma-core) ! wants_rdma_core || echo "$RDMA_CORE/build" ;;
-deb) deb "$2" "$3" ;;
+deb)
+	lock
+	deb "$2" "$3"
+	;;
 *) die "what is $1?" ;;
 esac
