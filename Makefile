@@ -18,6 +18,7 @@ help:
 	@echo '                           systems in $$DAX1 and $$DAX2, rxe0, siw0, your files'
 	@echo '                           readable [FS=xfs|ext4] [ARGS="..."]'
 	@echo 'make apply KDIR=DIR        put overlay and patches on a kernel tree of yours'
+	@echo 'make unapply KDIR=DIR      take them back'
 	@echo 'make check-patches         does "make apply" work on all versions that it names?'
 	@echo 'make check-drivers         compile all drivers that can revoke memory regions'
 	@echo 'make compat                suites that others wrote, on the stock kernel and on this'
@@ -60,6 +61,9 @@ stress:
 apply:
 	@scripts/apply.sh '$(KDIR)'
 
+unapply:
+	@scripts/apply.sh -R '$(KDIR)'
+
 check-patches:
 	@scripts/check-patches.sh
 
@@ -75,4 +79,4 @@ check-all:
 clean:
 	@scripts/clean.sh
 
-.PHONY: help kernel selftests shell guest demo test stress model apply check-patches check-drivers compat check-all clean
+.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches check-drivers compat check-all clean

@@ -113,7 +113,7 @@ sync_files() {
 	local tmp f
 	tmp=$(mktemp -d)
 	touched_files >"$tmp/files"
-	if [ -n "$KDIR" ] && is_applied "$KDIR"; then
+	if [ -n "$KDIR" ] && is_applied "$KDIR" >"$tmp/log"; then
 		: >"$tmp/files"
 	elif ! stage "$pristine" "$tmp" >"$tmp/log"; then
 		cat "$tmp/log"

@@ -274,16 +274,25 @@ stage() {
 	[ ! -f "$TOP/Kconfig" ] || cp -p "$TOP/Kconfig" "$2/Kconfig.layout_lease"
 }
 
-# is_applied TREE: does it have exactly our overlay and all of our patches?
+# is_applied TREE: does it have exactly our overlay and all of our patches? If not,
+# print what differs.
 is_applied() {
-	local f tmp status=0
-	while IFS= read -r f; do
-		cmp -s "$TOP/$f" "$1/$f" || return 1
-	done < <(overlay_files)
-	[ ! -f "$TOP/Kconfig" ] || cmp -s "$TOP/Kconfig" "$1/Kconfig.layout_lease" || return 1
+	local f there tmp status=0
+	{
+		overlay_files | sed 's/.*/& &/'
+		[ ! -f "$TOP/Kconfig" ] || echo Kconfig Kconfig.layout_lease
+	} | while read -r f there; do
+		cmp -s "$TOP/$f" "$1/$there" || {
+			echo "differs: $there"
+			return 1
+		}
+	done || return 1
 	tmp=$(mktemp -d)
 	patched_files | copy_files "$1" "$tmp"
-	run_patches "$(version_of "$1")" "$tmp" -R >/dev/null || status=1
+	run_patches "$(version_of "$1")" "$tmp" -R >"$tmp/log" || {
+		status=1
+		cat "$tmp/log"
+	}
 	rm -r "$tmp"
 	return $status
 }
