@@ -1451,10 +1451,10 @@ const char *ll_env_init(struct ll_env *env, bool rdma)
 	if (geteuid())
 		return "needs root";
 	if (!dir)
-		return "DAX1 names no DAX filesystem";
+		return "DAX1 names no DAX filesystem: see layout_lease.sh";
 	env->saved_grace = ll_read_long(LL_GRACE_SYSCTL, LONG_MIN);
 	if (env->saved_grace == LONG_MIN)
-		return "the kernel has no layout leases";
+		return "no layout leases: CONFIG_LAYOUT_LEASE is missing";
 	env->saved_plain_grace = ll_read_long(LL_PLAIN_GRACE, 45);
 	if (ll_mkfile(env->path, sizeof(env->path), dir, LL_PAGES, 0))
 		return "cannot make a file in DAX1";

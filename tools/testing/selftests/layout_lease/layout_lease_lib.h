@@ -4,7 +4,8 @@
  * pair of queue pairs, and a second process that breaks, leases or waits.
  *
  * Environment: DAX1 and DAX2, mount points of DAX filesystems (mounted with
- * -o dax=always); RDMA_DEV, an RDMA device (default: the first one).
+ * -o dax=always); DAXFS, their type; RDMA_DEV, an RDMA device (default: the
+ * first one). layout_lease.sh makes them.
  */
 #ifndef __LAYOUT_LEASE_LIB_H
 #define __LAYOUT_LEASE_LIB_H
@@ -309,5 +310,18 @@ struct ll_env {
 
 const char *ll_env_init(struct ll_env *env, bool rdma);
 void ll_env_exit(struct ll_env *env);
+
+#ifdef __KSELFTEST_HARNESS_H
+/* To the harness it is a pass if all tests were skipped. */
+static void __attribute__((destructor)) ll_skip_if_all_were(void)
+{
+	unsigned int skipped = ksft_get_xskip_cnt();
+
+	if (skipped && skipped == ksft_test_num()) {
+		fflush(stdout);
+		_exit(KSFT_SKIP);
+	}
+}
+#endif
 
 #endif /* __LAYOUT_LEASE_LIB_H */
