@@ -160,8 +160,20 @@ get_programs() {
 	use "$programs"
 }
 
+# how_far LOG SECONDS: of the lines that are expected, and how long it takes still.
+how_far() {
+	local have
+	[ -n "${lines:-}" ] || return 0
+	have=$(wc -l <"$1")
+	if [ "$have" -gt 0 ] && [ "$have" -lt "$lines" ]; then
+		echo ", $((have * 100 / lines)) %, about $(
+			duration $(($2 * (lines - have) / have))) left"
+	fi
+}
+
 # step WHAT HOW-LONG COMMAND...: run the command, its output into a log file,
-# and show what runs, for how long, and the end of the log if it fails.
+# and show what runs, for how long, and the end of the log if it fails. With the
+# variable lines, about how many lines of output it has in all, also how far it is.
 step() {
 	local what=$1 about=$2 start=$SECONDS log pid last=0 now status=0
 	shift 2
@@ -179,7 +191,8 @@ step() {
 		now=$(((SECONDS - start) / 60))
 		if [ $now -gt $last ]; then
 			last=$now
-			say "  $now min: $(tail -n 1 "$log" | cut -c1-70)"
+			say "  $now min$(how_far "$log" $((SECONDS - start))): $(
+				tail -n 1 "$log" | cut -c1-50)"
 		fi
 	done
 	wait $pid || status=$?

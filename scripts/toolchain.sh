@@ -3,7 +3,8 @@
 #
 # Completes what the machine lacks to build the kernel and to run the guest:
 # Debian packages (with sudo, after saying so), the source of Rust's standard
-# library, bindgen, an rdma-core with RDMA FLUSH. Elsewhere than on Debian: prints what is missing and stops.
+# library, bindgen, an rdma-core with RDMA FLUSH. Elsewhere than on Debian:
+# prints what is missing and stops.
 #
 #   toolchain.sh                   see to it that everything is there
 #   toolchain.sh packages NAME...  install these Debian packages if they are missing
@@ -64,7 +65,7 @@ install_packages() {
 	say "this needs root: ${sudo[*]} ${install[*]}"
 	[ ${#sudo[@]} -eq 0 ] || sudo -v
 	step "update the package lists" "about 10 s" "${sudo[@]}" apt-get update
-	step "install ${#missing[@]} packages" "about 2 min" \
+	lines=$((21 * ${#missing[@]})) step "install ${#missing[@]} packages" "about 2 min" \
 		"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}"
 }
 
@@ -209,7 +210,7 @@ BINDGEN=$CACHE/tools/bindgen-$BINDGEN_VERSION/bin/bindgen
 
 get_bindgen() {
 	[ ! -x "$BINDGEN" ] || return 0
-	step "build bindgen $BINDGEN_VERSION" "about $((5 / $(nproc) + 1)) min" \
+	lines=101 step "build bindgen $BINDGEN_VERSION" "about $((5 / $(nproc) + 1)) min" \
 		env CARGO_TARGET_DIR="$CACHE/tools/target" \
 		cargo install --locked --root "${BINDGEN%/bin/*}" --version "$BINDGEN_VERSION" bindgen-cli
 	rm -rf "$CACHE/tools/target"
@@ -238,7 +239,7 @@ build_rdma_core() {
 get_rdma_core() {
 	wants_rdma_core && [ ! -e "$RDMA_CORE/built" ] || return 0
 	step "update the list of sources of trixie" "about 10 s" update_lists trixie deb-src
-	step "build an rdma-core with RDMA FLUSH" "about 20 s" build_rdma_core
+	lines=186 step "build an rdma-core with RDMA FLUSH" "about 20 s" build_rdma_core
 }
 
 case ${1:-} in
