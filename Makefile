@@ -20,6 +20,7 @@ help:
 	@echo 'make apply KDIR=DIR        put overlay and patches on a kernel tree of yours'
 	@echo 'make unapply KDIR=DIR      take them back'
 	@echo 'make check-patches         does "make apply" work on all versions that it names?'
+	@echo 'make check-scripts         does an interrupted make leave nothing behind, and more?'
 	@echo 'make check-drivers         compile all drivers that can revoke memory regions'
 	@echo 'make compat                suites that others wrote, on the stock kernel and on this'
 	@echo '                           one, side by side [FS=xfs|ext4]'
@@ -67,6 +68,9 @@ unapply:
 check-patches:
 	@scripts/check-patches.sh
 
+check-scripts:
+	@scripts/check-scripts.sh
+
 check-drivers:
 	@scripts/check-drivers.sh
 
@@ -79,4 +83,4 @@ check-all:
 clean:
 	@scripts/clean.sh
 
-.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches check-drivers compat check-all clean
+.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches check-scripts check-drivers compat check-all clean

@@ -1,0 +1,93 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Checks what the scripts promise: who is interrupted leaves nothing behind, what is in
+# use stays, and a run in which all tests skipped is no success. Takes seconds, and
+# needs no kernel.
+
+. "$(dirname "$0")/lib.sh"
+
+tmp=$(mktemp -d)
+temporary+=("$tmp")
+export LAYOUT_LEASE_CACHE=$tmp/cache CACHE=$tmp/cache
+mkdir "$tmp/scripts"
+cp "$TOP/scripts/lib.sh" "$tmp/scripts/"
+
+# What make starts, what that starts, and what that starts: something that takes long.
+printf 'go:\n\t@scripts/outer.sh %s\n' "\$(HOW)" >"$tmp/Makefile"
+cat >"$tmp/scripts/outer.sh" <<'END'
+#!/bin/bash
+. "$(dirname "$0")/lib.sh"
+run "$TOP/scripts/inner.sh" "$@"
+END
+cat >"$tmp/scripts/inner.sh" <<'END'
+#!/bin/bash
+. "$(dirname "$0")/lib.sh"
+work() {
+	sleep 600 &
+	echo $! >"$TOP/started"
+	wait
+}
+lock
+case $1 in
+build) step "something long" "10 min" work ;;
+guest) run_through cat bash -c 'echo $$ >"$1/started"; exec sleep 600' _ "$TOP" ;;
+esac
+END
+chmod +x "$tmp"/scripts/*.sh
+
+# interrupted HOW SIGNAL WHOM: WHOM is make alone, or all of its process group.
+interrupted() {
+	local make i status=0
+	rm -f "$tmp/started"
+	set -m
+	make --no-print-directory -C "$tmp" go HOW="$1" > >(exec head -n 1 >/dev/null) 2>&1 &
+	make=$!
+	set +m
+	for ((i = 0; i < 100; i++)); do
+		[ ! -s "$tmp/started" ] || break
+		sleep 0.1
+	done
+	[ -s "$tmp/started" ] || die "$1: it did not start"
+	if [ "$3" = group ]; then kill "-$2" -- "-$make"; else kill "-$2" "$make"; fi
+	wait $make || status=$?
+	[ $status -ne 0 ] || die "$1: interrupted, and yet a success"
+	# The last to be told may take a moment if make does not wait for it.
+	for ((i = 0; i < 50; i++)); do
+		if ! kill -0 "$(cat "$tmp/started")" 2>/dev/null && flock -n "$CACHE/lock" true; then
+			echo "ok $1: SIG$2 to $3"
+			return
+		fi
+		sleep 0.1
+	done
+	die "$1: SIG$2 to $3: what it started lives on, or has the lock"
+}
+for how in build guest; do
+	interrupted $how TERM make
+	interrupted $how TERM group
+	interrupted $how INT group
+	interrupted $how HUP group
+done
+
+mkdir -p "$CACHE"/kernel/{used,unused}
+use "$CACHE/kernel/used"
+throw_away "$CACHE"/kernel/*
+[ "$(ls "$CACHE/kernel")" = used ] || die "thrown away: the wrong one"
+in_use "$CACHE/kernel/used" || die "in use, and nobody knows"
+echo "ok what is in use stays"
+
+# counted STATUS LINE...: of a program with that exit status and these lines.
+counted() {
+	local status=0
+	{
+		printf '#:# plan a\n#:# begin a\n'
+		printf '%s\n' "${@:2}"
+		echo "#:# end a $1 1 s"
+	} | "$TOP/scripts/count-tests" >/dev/null || status=$?
+	echo $status
+}
+[ "$(counted 0 1..1 'ok 1 a')" = 0 ] || die "count-tests: a pass"
+[ "$(counted 1 1..1 'not ok 1 a')" = 1 ] || die "count-tests: a failure"
+[ "$(counted 4 1..1 'ok 1 a # SKIP')" = 4 ] || die "count-tests: a skip"
+[ "$(counted 4 1..2 'ok 1 a # SKIP')" = 1 ] || die "count-tests: one did not report"
+echo "ok count-tests tells a skip from a pass"
