@@ -132,7 +132,11 @@ mount_new() {
 	case $fs in
 	xfs) mkfs.xfs -q -f -m reflink=1 "$1" ;;
 	ext4) mkfs.ext4 -q -F -b 4096 "$1" ;;
-	esac && mount -t "$fs" -o dax=always "$1" "$2"
+	esac && mount -t "$fs" -o dax=always "$1" "$2" || return
+	# XFS goes on without DAX where it cannot have it.
+	! findmnt -n -o OPTIONS "$2" | grep -q dax=always || return 0
+	umount "$2"
+	return 1
 }
 
 filesystem "${devices[0]}" "$tmp/dax1"
