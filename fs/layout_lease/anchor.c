@@ -316,6 +316,25 @@ void layout_anchor_signal(struct layout_anchor *anchor, int reason)
 EXPORT_SYMBOL_GPL(layout_anchor_signal);
 
 /**
+ * layout_anchor_warn - tell the log that a device does not stop
+ * @anchor: the anchor, linked
+ *
+ * Context: Process context, under the index lock.
+ */
+void layout_anchor_warn(const struct layout_anchor *anchor)
+{
+	struct inode *inode = file_inode(anchor->fown.file);
+	char comm[TASK_COMM_LEN];
+
+	holder_name(anchor, comm);
+	pr_warn_ratelimited("layout lease: a device does not stop its accesses to memory of %s (%d) on file %02x:%02x:%llu, will ask again\n",
+			    comm, pid_nr(anchor->fown.pid),
+			    MAJOR(inode->i_sb->s_dev),
+			    MINOR(inode->i_sb->s_dev), inode->i_ino);
+}
+EXPORT_SYMBOL_GPL(layout_anchor_warn);
+
+/**
  * layout_anchor_is_current - is the current process the holder?
  * @anchor: the anchor
  */

@@ -57,8 +57,6 @@ pub(crate) struct Attached {
     deadline: Atomic<u64>,
     /// The holder does it itself and need not be told.
     quiet: AtomicFlag,
-    /// The consumer is about to detach, and is not called any more.
-    leaving: AtomicFlag,
     #[pin]
     claim: Mutex<Claim>,
 }
@@ -100,7 +98,6 @@ impl Attached {
             owner,
             deadline: Atomic::new(NEVER),
             quiet: AtomicFlag::new(false),
-            leaving: AtomicFlag::new(false),
             claim <- new_mutex!(
                 Claim {
                     consumer: Some(consumer),
@@ -118,7 +115,7 @@ impl Attached {
     ///
     /// `quiet`: the holder does it itself and need not be told.
     pub(crate) fn expire(&self, deadline: u64, quiet: bool) {
-        if deadline < self.deadline.load(Relaxed) && !self.leaving.load(Relaxed) {
+        if deadline < self.deadline.load(Relaxed) {
             self.deadline.store(deadline, Relaxed);
             self.quiet.store(quiet, Relaxed);
         }
@@ -127,12 +124,6 @@ impl Attached {
     /// Sets the deadline to try again. Under the index lock.
     pub(crate) fn retry_at(&self, deadline: u64) {
         self.deadline.store(deadline, Relaxed);
-    }
-
-    /// Lets the consumer detach, from now on without a deadline. Under the index lock.
-    pub(crate) fn leave(&self) {
-        self.leaving.store(true, Relaxed);
-        self.deadline.store(NEVER, Relaxed);
     }
 
     pub(crate) fn deadline(&self) -> Option<u64> {
@@ -165,8 +156,8 @@ pub(crate) struct Batch {
 pub(crate) enum Outcome {
     /// Unpinned; the file is for the caller to put.
     Unpinned(Option<ARef<File>>),
-    /// The consumer is detaching it, and unpins on its own.
-    Detaching,
+    /// The consumer has unpinned and detached it meanwhile.
+    Detached,
     /// The device did not stop; this many times by now.
     Failed(u32),
 }
@@ -208,9 +199,8 @@ impl Batch {
         });
         self.for_each(|claim| {
             if let (Progress::Quiesced, Some(consumer)) = (claim.progress, &claim.consumer) {
-                if consumer.unpin() {
-                    claim.progress = Progress::Unpinned;
-                }
+                consumer.unpin();
+                claim.progress = Progress::Unpinned;
             }
         });
     }
@@ -222,8 +212,8 @@ impl Batch {
         self.first = claim.next.take();
         let outcome = match claim.progress {
             Progress::Unpinned => Outcome::Unpinned(claim.file.take()),
-            Progress::Failed if claim.consumer.is_some() => Outcome::Failed(claim.failures),
-            _ => Outcome::Detaching,
+            _ if claim.consumer.is_none() => Outcome::Detached,
+            _ => Outcome::Failed(claim.failures),
         };
         drop(claim);
         Some((node, outcome))

@@ -237,7 +237,8 @@ impl Index {
         let mut inner = self.inner.lock();
         inner.serial += 1;
         let serial = inner.serial;
-        let (mut count, mut bytes, mut failed) = (0, 0, false);
+        let (mut count, mut bytes) = (0, 0);
+        let mut warned = false;
         while let Some((node, outcome)) = batch.pop() {
             match outcome {
                 Outcome::Unpinned(file) => {
@@ -252,11 +253,14 @@ impl Index {
                     // Only queues the last put of the file.
                     drop(file);
                 }
-                // `detach` settles it.
-                Outcome::Detaching => node.leave(),
+                Outcome::Detached => inner.settle(&node),
                 Outcome::Failed(failures) => {
                     let backoff = BACKOFF_MS << failures.min(16);
-                    failed = true;
+                    // Once for all of them, and backed off.
+                    if !warned {
+                        node.owner.warn();
+                        warned = true;
+                    }
                     node.retry_at(now_ms() + backoff.min(BACKOFF_MAX_MS));
                 }
             }
@@ -270,10 +274,6 @@ impl Index {
         self.schedule(&inner);
         drop(inner);
         self.changed.notify_all();
-        // Once for all of them, and backed off.
-        if failed {
-            pr_warn!("a device does not stop its accesses, will ask again\n");
-        }
     }
 }
 

@@ -196,6 +196,14 @@ impl Owner {
         }
     }
 
+    /// Names the holder in the log: a device does not stop. Under the index lock.
+    pub(crate) fn warn(&self) {
+        if self.linked.load(Relaxed) {
+            // SAFETY: As in `tell`.
+            unsafe { self.anchor.warn() };
+        }
+    }
+
     /// Charges the user for some more leases, or for none of them ([`ENOLCK`]).
     pub(crate) fn charge(&self, more: usize) -> Result {
         for charged in 0..more {

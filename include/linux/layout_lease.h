@@ -70,8 +70,7 @@ struct layout_break {
  * @begin: stop new accesses; may sleep on a mutex, never waits for the device
  * @finish: wait for old accesses; may sleep. Non-zero: the provider warns,
  *	backs off and calls it again
- * @unpin: unpin the pages; false: the consumer is about to detach and unpins
- *	on its own, the attachment counts until then
+ * @unpin: unpin the pages, unless that was done
  *
  * A break of many attachments calls all @begin, then all @finish, then all
  * @unpin. Calls for one attachment never overlap, and none is made after
@@ -81,7 +80,7 @@ struct layout_break {
 struct layout_consumer_ops {
 	void (*begin)(void *data);
 	int (*finish)(void *data);
-	bool (*unpin)(void *data);
+	void (*unpin)(void *data);
 };
 
 /**
@@ -189,6 +188,7 @@ void layout_anchor_link(struct layout_anchor *anchor, int type);
 void layout_anchor_unlink(struct layout_anchor *anchor);
 void layout_anchor_free(struct layout_anchor *anchor);
 void layout_anchor_signal(struct layout_anchor *anchor, int reason);
+void layout_anchor_warn(const struct layout_anchor *anchor);
 bool layout_anchor_is_current(const struct layout_anchor *anchor);
 bool layout_anchor_same_holder(const struct layout_anchor *a,
 			       const struct layout_anchor *b);

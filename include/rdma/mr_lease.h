@@ -18,15 +18,19 @@ extern struct workqueue_struct *ib_wq;
 
 /**
  * struct ib_umem_revoke_ops - how a driver takes a memory region from a device
- * @begin: stop new accesses; never waits; called once. NULL if the device stops
- *	new and old accesses in one step, which is @finish then
- * @finish: wait for old accesses; may sleep. Non-zero: the core warns, backs
- *	off and calls it again, and never gives up
+ * @begin: stop new accesses; never waits for the device. NULL if the device
+ *	stops new and old accesses in one step, which is @finish then
+ * @finish: wait for old accesses; may sleep. 0: the device does not access the
+ *	memory any more, and never will. Otherwise nothing is unpinned, and it
+ *	is asked again
  *
- * A revocation of many regions calls all @begin, then all @finish. The key
- * stays reserved until the region is deregistered. Both are called with a mutex
- * held that ib_umem_lease_lock() and ib_umem_lease_disarm() take as well: take
- * no lock in them that is held around those.
+ * A revocation of many regions calls all @begin, then all @finish; after a
+ * @finish that failed it may begin once more. Calls for one region never
+ * overlap, and there is none once @finish has returned 0. The key stays reserved
+ * until the region is deregistered.
+ *
+ * Both are called with a lock held that the region has from its getter until
+ * ib_umem_revoke_unlock(): take no lock in them that is held around those.
  */
 struct ib_umem_revoke_ops {
 	void (*begin)(void *priv);
@@ -39,15 +43,15 @@ int mr_lease_attach(struct mr_lease *lease, struct file *file, u64 start,
 int mr_lease_lock(struct mr_lease *lease);
 void mr_lease_unlock(struct mr_lease *lease);
 void mr_lease_set_mapped_locked(struct mr_lease *lease);
-void mr_lease_arm_locked(struct mr_lease *lease,
-			 const struct ib_umem_revoke_ops *ops, void *priv);
-void mr_lease_disarm(struct mr_lease *lease);
-bool mr_lease_take_pages(struct mr_lease *lease);
+void mr_lease_set_revoke_locked(struct mr_lease *lease,
+				const struct ib_umem_revoke_ops *ops, void *priv);
+int mr_lease_revoke(struct mr_lease *lease);
+void mr_lease_release(struct mr_lease *lease);
 const char *mr_lease_state(struct mr_lease *lease);
-void mr_lease_abandon(struct mr_lease *lease);
 void mr_lease_free(struct mr_lease *lease);
 
 /* In umem_lease.c, called by mr_lease.rs */
 void umem_lease_unpin(struct ib_umem *umem, bool mapped);
+void umem_lease_warn(struct ib_umem *umem, int err);
 
 #endif /* RDMA_MR_LEASE_H */

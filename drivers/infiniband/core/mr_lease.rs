@@ -58,13 +58,15 @@ struct Driver {
 }
 
 /// ```text
-/// Private ---arm---> Armed ---begin---> Revoking ---finish---> Revoked
-///    |                 |                   |                      ^
-///    +----- begin -----|-------------------|----------------------+
-///    +----- disarm ----+------ disarm -----+---> Disarmed
+/// Private ---set_revoke---> Armed ---begin---> Revoking ---finish---> Stopped ---unpin---> Revoked
+///    |                                                                   ^
+///    +---------------------------- begin --------------------------------+
 /// ```
 ///
-/// `mr_lease_abandon()` goes to `Revoked` from any of them: there is no device any more.
+/// Breaks take these steps, and so does the driver that deregisters, whoever comes first. A step
+/// that fails is taken again: there is no state in which nobody can revoke.
+///
+/// `mr_lease_release()` goes to `Revoked` from any of them.
 enum State {
     /// Only the registering thread knows the pages, which may block in a fault for as long as
     /// user space likes. The core unpins alone.
@@ -74,37 +76,25 @@ enum State {
     /// The device has been told to stop.
     Revoking(Driver),
     /// The device does not access the pages any more, or never did.
+    Stopped,
+    /// The pages are unpinned.
     Revoked,
-    /// The driver is deregistering the memory region, and must not be called.
-    Disarmed,
 }
 
 impl State {
     /// What user space is told.
     fn name(&self) -> &'static CStr {
         match self {
-            State::Private | State::Armed(_) | State::Disarmed => c"leased",
-            State::Revoking(_) => c"revoking",
+            State::Private | State::Armed(_) => c"leased",
+            State::Revoking(_) | State::Stopped => c"revoking",
             State::Revoked => c"revoked",
         }
     }
 }
 
-/// Who unpins the pages, once.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pages {
-    /// Nobody has begun to.
-    Pinned,
-    /// `umem.c` is at it, and detaches when it is done.
-    Taken,
-    /// A revocation did.
-    Unpinned,
-}
-
 /// What the mutex of an [`MrLease`] protects, and the scatter list of the umem besides.
 struct Inner {
     state: State,
-    pages: Pages,
     /// The pages are mapped for DMA.
     mapped: bool,
 }
@@ -114,9 +104,9 @@ unsafe impl Send for Inner {}
 
 /// Ties the pages of a umem to the leases that cover them.
 ///
-/// Lock order: driver locks around `ib_umem_lease_lock()`, `inner`, what the driver takes in its
-/// operations. No call into layout leases is made with `inner` held; `attachments` is outside of
-/// all locks of layout leases, and no [`Consumer`] function takes it.
+/// Lock order: `inner`, what the driver takes in its operations. No call into layout leases is made
+/// with `inner` held; `attachments` is outside of all locks of layout leases, and no [`Consumer`]
+/// function takes it.
 ///
 /// The umem owns it, and [`Self::detacher`] while that is queued. `umem` is valid as long as
 /// anything is attached or pinned.
@@ -129,7 +119,7 @@ struct MrLease {
     /// driver is called.
     name: Atomic<*const c_char>,
     #[pin]
-    attachments: Mutex<KVec<Attachment<MrLease>>>,
+    attachments: Mutex<KVVec<Attachment<MrLease>>>,
     /// There is more than one attachment.
     several: AtomicFlag,
     /// Detaches once the pages are unpinned.
@@ -144,7 +134,7 @@ unsafe impl Sync for MrLease {}
 
 impl Driver {
     fn begin(&self) {
-        // SAFETY: The driver keeps its operations until it has disarmed, and we have not.
+        // SAFETY: The driver keeps its operations until the pages are unpinned, and they are not.
         if let Some(begin) = unsafe { (*self.ops).begin } {
             // SAFETY: As above; this is the data that goes with them.
             unsafe { begin(self.data) };
@@ -168,13 +158,46 @@ impl MrLease {
         inner.state = state;
     }
 
-    /// Unpins what no device accesses any more, unless that was done.
-    fn unpin_locked(&self, inner: &mut Inner) {
-        if inner.pages == Pages::Pinned {
-            // SAFETY: The umem is valid, nobody accesses the pages, and nobody else unpins them.
-            unsafe { bindings::umem_lease_unpin(self.umem, inner.mapped) };
-            inner.pages = Pages::Unpinned;
+    /// Stops new accesses, unless that was done.
+    fn begin_locked(&self, inner: &mut Inner) {
+        match inner.state {
+            State::Private => self.set_state(inner, State::Stopped),
+            State::Armed(driver) => {
+                driver.begin();
+                self.set_state(inner, State::Revoking(driver));
+            }
+            // Once is enough.
+            State::Revoking(_) | State::Stopped | State::Revoked => {}
         }
+    }
+
+    /// Waits for old accesses, unless that was done.
+    fn finish_locked(&self, inner: &mut Inner) -> Result {
+        if let State::Revoking(driver) = inner.state {
+            driver.finish().inspect_err(|error| {
+                // SAFETY: The umem is valid, since its pages are pinned.
+                unsafe { bindings::umem_lease_warn(self.umem, error.to_errno()) }
+            })?;
+            self.set_state(inner, State::Stopped);
+        }
+        Ok(())
+    }
+
+    /// Unpins the pages, unless that was done. No device accesses them any more.
+    fn unpin_locked(&self, inner: &mut Inner) {
+        if !matches!(inner.state, State::Revoked) {
+            // SAFETY: The umem is valid, nobody accesses the pages, and this is done once.
+            unsafe { bindings::umem_lease_unpin(self.umem, inner.mapped) };
+            self.set_state(inner, State::Revoked);
+        }
+    }
+
+    /// All of a revocation.
+    fn revoke_locked(&self, inner: &mut Inner) -> Result {
+        self.begin_locked(inner);
+        self.finish_locked(inner)?;
+        self.unpin_locked(inner);
+        Ok(())
     }
 
     /// Waits for calls that are under way, after which there are none. Not from within one.
@@ -198,34 +221,15 @@ impl WorkItem for MrLease {
 
 impl Consumer for MrLease {
     fn begin(&self) {
-        let mut inner = self.inner.lock();
-        match inner.state {
-            State::Private => self.set_state(&mut inner, State::Revoked),
-            State::Armed(driver) => {
-                driver.begin();
-                self.set_state(&mut inner, State::Revoking(driver));
-            }
-            // Once is enough.
-            State::Revoking(_) | State::Revoked | State::Disarmed => {}
-        }
+        self.begin_locked(&mut self.inner.lock());
     }
 
     fn finish(&self) -> Result {
-        let mut inner = self.inner.lock();
-        if let State::Revoking(driver) = inner.state {
-            driver.finish()?;
-            self.set_state(&mut inner, State::Revoked);
-        }
-        Ok(())
+        self.finish_locked(&mut self.inner.lock())
     }
 
-    fn unpin(&self) -> bool {
-        let mut inner = self.inner.lock();
-        if !matches!(inner.state, State::Revoked) {
-            // `ib_umem_release()` is about to.
-            return false;
-        }
-        self.unpin_locked(&mut inner);
+    fn unpin(&self) {
+        self.unpin_locked(&mut self.inner.lock());
         if self.several.load(Relaxed) {
             // SAFETY: `ib_core` makes its queue before, and destroys it after all devices.
             let queue = unsafe { Queue::from_raw(bindings::ib_wq) };
@@ -234,7 +238,6 @@ impl Consumer for MrLease {
             // It may be queued already.
             let _ = queue.enqueue(Arc::from(this));
         }
-        inner.pages == Pages::Unpinned
     }
 }
 
@@ -251,13 +254,12 @@ pub unsafe extern "C" fn mr_lease_alloc(umem: *mut bindings::ib_umem) -> *mut bi
             inner <- new_mutex!(
                 Inner {
                     state: State::Private,
-                    pages: Pages::Pinned,
                     mapped: false,
                 },
                 "MrLease::inner"
             ),
             name: Atomic::new(State::Private.name().as_char_ptr()),
-            attachments <- new_mutex!(KVec::new(), "MrLease::attachments"),
+            attachments <- new_mutex!(KVVec::new(), "MrLease::attachments"),
             several: AtomicFlag::new(false),
             detacher <- new_work!("MrLease::detacher"),
         }),
@@ -300,7 +302,7 @@ pub unsafe extern "C" fn mr_lease_attach(
         let file = unsafe { File::from_raw_file(file) };
         let mut attachments = lease.attachments.lock();
         attachments.reserve(1, GFP_KERNEL_ACCOUNT)?;
-        // SAFETY: `mr_lease_free()` drops the attachments before the lease.
+        // SAFETY: `mr_lease_release()` drops the attachments before the lease goes.
         let attachment = unsafe { Attachment::new(file, start, last, write, lease) }?;
         attachments.push(attachment, GFP_KERNEL_ACCOUNT)?;
         lease.several.store(attachments.len() > 1, Relaxed);
@@ -318,7 +320,7 @@ pub unsafe extern "C" fn mr_lease_lock(lease: *mut bindings::mr_lease) -> c_int 
     from_result(|| {
         // SAFETY: By the caller.
         let inner = unsafe { borrow(lease) }.inner.lock();
-        if matches!(inner.state, State::Revoking(_) | State::Revoked) {
+        if !matches!(inner.state, State::Private | State::Armed(_)) {
             return Err(EAGAIN);
         }
         // `mr_lease_unlock()` unlocks it.
@@ -367,9 +369,10 @@ pub unsafe extern "C" fn mr_lease_set_mapped_locked(lease: *mut bindings::mr_lea
 ///
 /// # Safety
 ///
-/// The current thread has locked it, and `ops` and `data` stay valid until it is disarmed.
+/// The current thread has locked it, and `ops` and `data` stay valid until `mr_lease_revoke()`
+/// returned 0, or until `mr_lease_release()`.
 #[export]
-pub unsafe extern "C" fn mr_lease_arm_locked(
+pub unsafe extern "C" fn mr_lease_set_revoke_locked(
     lease: *mut bindings::mr_lease,
     ops: *const bindings::ib_umem_revoke_ops,
     data: *mut c_void,
@@ -380,38 +383,37 @@ pub unsafe extern "C" fn mr_lease_arm_locked(
     mem::forget(inner);
 }
 
-/// The driver is deregistering; it is not called after this returns.
+/// Revokes the memory region, unless that was done, and detaches from all leases.
+///
+/// On an error the device has not stopped, nothing is unpinned, and a break asks it again.
 ///
 /// # Safety
 ///
-/// `lease` came from [`mr_lease_alloc`].
+/// `lease` came from [`mr_lease_alloc`], and the current thread has not locked it.
 #[export]
-pub unsafe extern "C" fn mr_lease_disarm(lease: *mut bindings::mr_lease) {
-    // SAFETY: By the caller.
-    let mut inner = unsafe { borrow(lease) }.inner.lock();
-    if !matches!(inner.state, State::Revoked) {
-        inner.state = State::Disarmed;
-    }
+pub unsafe extern "C" fn mr_lease_revoke(lease: *mut bindings::mr_lease) -> c_int {
+    from_result(|| {
+        // SAFETY: By the caller.
+        let lease = unsafe { borrow(lease) };
+        lease.revoke_locked(&mut lease.inner.lock())?;
+        lease.detach();
+        Ok(0)
+    })
 }
 
-/// Must the caller unpin the pages? No device accesses them any more.
+/// Unpins the pages, unless that was done, and detaches from all leases: no device accesses the
+/// pages any more. The driver is not called.
 ///
 /// # Safety
 ///
-/// `lease` came from [`mr_lease_alloc`].
+/// `lease` came from [`mr_lease_alloc`] and is not freed meanwhile, the current thread has not
+/// locked it, and no device accesses the pages any more.
 #[export]
-pub unsafe extern "C" fn mr_lease_take_pages(lease: *mut bindings::mr_lease) -> bool {
+pub unsafe extern "C" fn mr_lease_release(lease: *mut bindings::mr_lease) {
     // SAFETY: By the caller.
-    let mut inner = unsafe { borrow(lease) }.inner.lock();
-    // A break must not call the driver either, if the driver never disarmed.
-    if !matches!(inner.state, State::Revoked) {
-        inner.state = State::Disarmed;
-    }
-    let mine = inner.pages == Pages::Pinned;
-    if mine {
-        inner.pages = Pages::Taken;
-    }
-    mine
+    let lease = unsafe { borrow(lease) };
+    lease.unpin_locked(&mut lease.inner.lock());
+    lease.detach();
 }
 
 /// What a revocation has done so far, as a word. Never waits.
@@ -425,32 +427,13 @@ pub unsafe extern "C" fn mr_lease_state(lease: *mut bindings::mr_lease) -> *cons
     unsafe { borrow(lease) }.name.load(Relaxed)
 }
 
-/// Detaches from all leases and frees.
+/// Frees it.
 ///
 /// # Safety
 ///
-/// `lease` came from [`mr_lease_alloc`], its pages are unpinned, and this is its last use.
+/// `lease` came from [`mr_lease_alloc`], was released, and this is its last use.
 #[export]
 pub unsafe extern "C" fn mr_lease_free(lease: *mut bindings::mr_lease) {
-    // SAFETY: By the caller; it came from `Arc::into_raw`.
-    let lease = unsafe { Arc::from_raw(lease.cast::<MrLease>()) };
-    // No call is made into it after this, but what detaches may still be queued.
-    lease.detach();
-}
-
-/// Takes the pages back without the driver, which has leaked the umem: the device is gone.
-///
-/// # Safety
-///
-/// `lease` came from [`mr_lease_alloc`] and is not freed meanwhile, and the device accesses no
-/// memory any more.
-#[export]
-pub unsafe extern "C" fn mr_lease_abandon(lease: *mut bindings::mr_lease) {
-    // SAFETY: By the caller.
-    let lease = unsafe { borrow(lease) };
-    let mut inner = lease.inner.lock();
-    lease.set_state(&mut inner, State::Revoked);
-    lease.unpin_locked(&mut inner);
-    drop(inner);
-    lease.detach();
+    // SAFETY: By the caller; it came from `Arc::into_raw`. What detaches may still be queued.
+    drop(unsafe { Arc::from_raw(lease.cast::<MrLease>()) });
 }

@@ -48,6 +48,52 @@ static int add_lease(struct ib_umem *umem)
 	return 0;
 }
 
+/* A shared mapping of a DAX file, or more of one that was found before it. */
+static int add_piece(struct umem_pieces *pieces, struct vm_area_struct *vma,
+		     unsigned long start, unsigned long end)
+{
+	struct address_space *mapping = vma->vm_file->f_mapping;
+	pgoff_t pgoff = linear_page_index(vma, start);
+	struct umem_piece *piece, *grown;
+	unsigned int max;
+
+	piece = pieces->nr ? &pieces->piece[pieces->nr - 1] : NULL;
+	if (piece && piece->end == start && piece->file == vma->vm_file &&
+	    piece->pgoff + ((start - piece->start) >> PAGE_SHIFT) == pgoff) {
+		piece->end = end;
+		return 0;
+	}
+
+	if (pieces->nr == pieces->max) {
+		max = max(2 * pieces->max, 16);
+		grown = kvrealloc(pieces->piece, array_size(max, sizeof(*grown)),
+				  GFP_KERNEL_ACCOUNT);
+		if (!grown)
+			return -ENOMEM;
+		pieces->piece = grown;
+		pieces->max = max;
+	}
+	pieces->piece[pieces->nr++] = (struct umem_piece) {
+		.start = start,
+		.end = end,
+		.file = vma->vm_file,
+		.mapping = mapping,
+		.pgoff = pgoff,
+	};
+	return 0;
+}
+
+/* A piece is attached byte by byte, as user space has registered it. */
+static int attach_piece(struct ib_umem *umem, const struct umem_piece *piece)
+{
+	unsigned long first = max(umem->address, piece->start);
+	unsigned long last = min(umem->address + umem->length, piece->end) - 1;
+	u64 pos = ((u64)piece->pgoff << PAGE_SHIFT) + offset_in_page(first);
+
+	return mr_lease_attach(umem->lease, piece->file, pos,
+			       pos + (last - first), umem->writable);
+}
+
 /**
  * umem_lease_attach - attach the DAX pieces of a umem to leases
  * @umem: the umem, before any page is pinned
@@ -62,6 +108,7 @@ int umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces)
 	unsigned long addr = umem->address & PAGE_MASK;
 	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma;
+	unsigned int i;
 	int ret;
 
 	VMA_ITERATOR(vmi, mm, addr);
@@ -70,37 +117,24 @@ int umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces)
 	if (ret)
 		return ret;
 	for_each_vma_range(vmi, vma, end) {
-		struct umem_piece piece = {
-			.start = max(addr, vma->vm_start),
-			.end = min(end, vma->vm_end),
-		};
-		unsigned long first = max(umem->address, vma->vm_start);
-		unsigned long last = min(umem->address + umem->length,
-					 vma->vm_end) - 1;
-		struct umem_piece *grown;
-		u64 pos;
-
+		cond_resched();
 		if (!vma_is_leasable(vma))
 			continue;
-		piece.mapping = vma->vm_file->f_mapping;
-		piece.pgoff = linear_page_index(vma, piece.start);
-		pos = ((u64)piece.pgoff << PAGE_SHIFT) + offset_in_page(first);
-
-		ret = umem->lease ? 0 : add_lease(umem);
+		ret = add_piece(pieces, vma, max(addr, vma->vm_start),
+				min(end, vma->vm_end));
 		if (ret)
-			break;
-		ret = -ENOMEM;
-		grown = krealloc_array(pieces->piece, pieces->nr + 1,
-				       sizeof(piece), GFP_KERNEL_ACCOUNT);
-		if (!grown)
-			break;
-		pieces->piece = grown;
-		ret = mr_lease_attach(umem->lease, vma->vm_file, pos,
-				      pos + (last - first), umem->writable);
-		if (ret)
-			break;
-		pieces->piece[pieces->nr++] = piece;
+			goto unlock;
 	}
+	if (!pieces->nr)
+		goto unlock;
+
+	ret = add_lease(umem);
+	for (i = 0; !ret && i < pieces->nr; i++) {
+		cond_resched();
+		ret = fatal_signal_pending(current) ? -EINTR :
+		      attach_piece(umem, &pieces->piece[i]);
+	}
+unlock:
 	mmap_read_unlock(mm);
 	return ret;
 }
@@ -167,7 +201,7 @@ unlock:
 /**
  * umem_lease_pin - pin some pages, as pin_user_pages_fast() does
  * @pieces: what umem_lease_attach() found
- * @addr: address of the first page
+ * @addr: address of the first page, behind what was pinned before
  * @nr: how many pages at most
  * @gup_flags: FOLL_WRITE or 0
  * @pages: filled in
@@ -179,18 +213,17 @@ int umem_lease_pin(struct umem_pieces *pieces, unsigned long addr,
 		   unsigned long nr, unsigned int gup_flags,
 		   struct page **pages)
 {
-	unsigned int i;
+	const struct umem_piece *piece;
 
-	for (i = 0; i < pieces->nr; i++) {
-		const struct umem_piece *piece = &pieces->piece[i];
-
-		if (addr >= piece->end)
-			continue;
+	while (pieces->next < pieces->nr &&
+	       addr >= pieces->piece[pieces->next].end)
+		pieces->next++;
+	if (pieces->next < pieces->nr) {
+		piece = &pieces->piece[pieces->next];
 		if (addr >= piece->start)
 			return pin_piece(pieces, piece, addr, nr, gup_flags,
 					 pages);
 		nr = min(nr, (piece->start - addr) >> PAGE_SHIFT);
-		break;
 	}
 	return pin_user_pages_fast(addr, nr, gup_flags | FOLL_LONGTERM, pages);
 }
@@ -210,14 +243,20 @@ void umem_lease_pinned(struct umem_pieces *pieces)
 static void flush_pages(struct ib_umem *umem)
 {
 	struct scatterlist *sg;
-	unsigned int i;
+	unsigned int i, done, len;
 
 	if (!umem->writable)
 		return;
-	for_each_sgtable_sg(&umem->sgt_append.sgt, sg, i)
-		if (folio_is_fsdax(page_folio(sg_page(sg))))
-			arch_wb_cache_pmem(page_address(sg_page(sg)),
-					   sg->length);
+	for_each_sgtable_sg(&umem->sgt_append.sgt, sg, i) {
+		if (!folio_is_fsdax(page_folio(sg_page(sg))))
+			continue;
+		for (done = 0; done < sg->length; done += len) {
+			len = min(sg->length - done, SZ_2M);
+			arch_wb_cache_pmem(page_address(sg_page(sg)) + done,
+					   len);
+			cond_resched();
+		}
+	}
 }
 
 /**
@@ -225,52 +264,42 @@ static void flush_pages(struct ib_umem *umem)
  * @umem: the umem, whose pages no device accesses any more
  * @mapped: they are mapped for DMA
  *
- * Called once, by mr_lease.rs, or by umem.c after umem_lease_take_pages().
+ * Called once, by mr_lease.rs.
  */
 void umem_lease_unpin(struct ib_umem *umem, bool mapped)
 {
 	flush_pages(umem);
-	__ib_umem_release(umem->ibdev, umem, mapped);
+	umem_unpin(umem, mapped);
 }
 
 /**
- * umem_lease_mapped_locked - the pages are mapped for DMA from now on
- * @umem: any umem, locked by ib_umem_lease_lock()
+ * umem_lease_warn - tell the log which device does not stop
+ * @umem: a umem whose driver has been asked to revoke it
+ * @err: what it said
  */
-void umem_lease_mapped_locked(struct ib_umem *umem)
+void umem_lease_warn(struct ib_umem *umem, int err)
 {
-	if (umem->lease)
-		mr_lease_set_mapped_locked(umem->lease);
+	ibdev_warn_ratelimited(umem->ibdev,
+			       "a leased memory region does not stop: %pe\n",
+			       ERR_PTR(err));
 }
 
 /**
- * umem_lease_take_pages - must the caller unpin the pages?
- * @umem: any umem
+ * umem_lease_release - unpin the pages of a umem, and detach from all leases
+ * @umem: any umem, whose pages no device accesses any more
  *
- * Return: false if a revocation has done so.
+ * Return: false if it never was attached to any, and its pages are pinned.
  */
-bool umem_lease_take_pages(struct ib_umem *umem)
+bool umem_lease_release(struct ib_umem *umem)
 {
 	if (!umem->lease)
-		return true;
-	if (!mr_lease_take_pages(umem->lease))
 		return false;
-	flush_pages(umem);
-	return true;
-}
-
-/**
- * umem_lease_free - detach from all leases
- * @umem: any umem, whose pages are unpinned
- */
-void umem_lease_free(struct ib_umem *umem)
-{
-	if (!umem->lease)
-		return;
 	spin_lock(&leased_umems_lock);
 	list_del_init(&umem->leased);
 	spin_unlock(&leased_umems_lock);
+	mr_lease_release(umem->lease);
 	mr_lease_free(umem->lease);
+	return true;
 }
 
 static struct ib_umem *next_leaked(struct ib_device *device)
@@ -302,63 +331,9 @@ void umem_lease_device_gone(struct ib_device *device)
 	while ((umem = next_leaked(device))) {
 		ibdev_warn(device,
 			   "leased memory of a leaked memory region is taken back\n");
-		mr_lease_abandon(umem->lease);
+		mr_lease_release(umem->lease);
 	}
 }
-
-/**
- * ib_umem_lease_lock - keep a revocation away while the pages are exposed
- * @umem: what ib_umem_get_va_leased() returned
- *
- * The scatter list of @umem may be used, and a key be made valid, only with
- * this lock held. No fault and no copy to or from user space while it is held.
- *
- * Return: 0, or -EAGAIN: already revoked, unwind.
- */
-int ib_umem_lease_lock(struct ib_umem *umem)
-{
-	return umem->lease ? mr_lease_lock(umem->lease) : 0;
-}
-EXPORT_SYMBOL(ib_umem_lease_lock);
-
-/**
- * ib_umem_lease_arm_locked - the key is valid from now on
- * @umem: what ib_umem_get_va_leased() returned, locked
- * @ops: how to take the memory region from the device
- * @priv: for @ops, valid until ib_umem_lease_disarm() returned
- */
-void ib_umem_lease_arm_locked(struct ib_umem *umem,
-			      const struct ib_umem_revoke_ops *ops, void *priv)
-{
-	if (umem->lease)
-		mr_lease_arm_locked(umem->lease, ops, priv);
-}
-EXPORT_SYMBOL(ib_umem_lease_arm_locked);
-
-/**
- * ib_umem_lease_unlock - undo ib_umem_lease_lock()
- * @umem: what ib_umem_get_va_leased() returned
- */
-void ib_umem_lease_unlock(struct ib_umem *umem)
-{
-	if (umem->lease)
-		mr_lease_unlock(umem->lease);
-}
-EXPORT_SYMBOL(ib_umem_lease_unlock);
-
-/**
- * ib_umem_lease_disarm - the driver is about to deregister the memory region
- * @umem: any umem or NULL
- *
- * Before the key can be recycled. Waits for a call into the driver; none is
- * made after it returned. May sleep.
- */
-void ib_umem_lease_disarm(struct ib_umem *umem)
-{
-	if (umem && umem->lease)
-		mr_lease_disarm(umem->lease);
-}
-EXPORT_SYMBOL(ib_umem_lease_disarm);
 
 /**
  * ib_umem_lease_fill_res - show that a memory region is under leases

@@ -7,18 +7,21 @@
 #include <rdma/mr_lease.h>
 
 struct address_space;
+struct file;
 struct page;
 
 /**
- * struct umem_piece - a part of a umem that is a shared mapping of a DAX file
+ * struct umem_piece - a part of a umem that is mapped from a DAX file
  * @start: first address, of a page
  * @end: address behind it
- * @mapping: the file
+ * @file: the file, only valid until mmap_lock is dropped
+ * @mapping: its pages
  * @pgoff: page of the file at @start
  */
 struct umem_piece {
 	unsigned long start;
 	unsigned long end;
+	struct file *file;
 	struct address_space *mapping;
 	pgoff_t pgoff;
 };
@@ -27,13 +30,16 @@ struct umem_piece {
 struct umem_pieces {
 	struct umem_piece *piece;
 	unsigned int nr;
+	unsigned int max;
+	/* The first one that is not pinned. */
+	unsigned int next;
 	/* Of layout_pin_begin(). */
 	bool in_section;
 	int section;
 };
 
 /* In umem.c */
-void __ib_umem_release(struct ib_device *dev, struct ib_umem *umem, int dirty);
+void umem_unpin(struct ib_umem *umem, int dirty);
 
 #ifdef CONFIG_INFINIBAND_LAYOUT_LEASE
 
@@ -42,9 +48,7 @@ int umem_lease_pin(struct umem_pieces *pieces, unsigned long addr,
 		   unsigned long nr, unsigned int gup_flags,
 		   struct page **pages);
 void umem_lease_pinned(struct umem_pieces *pieces);
-void umem_lease_mapped_locked(struct ib_umem *umem);
-bool umem_lease_take_pages(struct ib_umem *umem);
-void umem_lease_free(struct ib_umem *umem);
+bool umem_lease_release(struct ib_umem *umem);
 void umem_lease_device_gone(struct ib_device *device);
 
 #else
@@ -66,17 +70,9 @@ static inline void umem_lease_pinned(struct umem_pieces *pieces)
 {
 }
 
-static inline void umem_lease_mapped_locked(struct ib_umem *umem)
+static inline bool umem_lease_release(struct ib_umem *umem)
 {
-}
-
-static inline bool umem_lease_take_pages(struct ib_umem *umem)
-{
-	return true;
-}
-
-static inline void umem_lease_free(struct ib_umem *umem)
-{
+	return false;
 }
 
 static inline void umem_lease_device_gone(struct ib_device *device)
@@ -84,4 +80,43 @@ static inline void umem_lease_device_gone(struct ib_device *device)
 }
 
 #endif /* CONFIG_INFINIBAND_LAYOUT_LEASE */
+
+/* The lease of a umem, for which the compiler knows that there is none. */
+static inline struct mr_lease *umem_lease(const struct ib_umem *umem)
+{
+	return IS_ENABLED(CONFIG_INFINIBAND_LAYOUT_LEASE) ? umem->lease : NULL;
+}
+
+/* Until then a revocation waits, afterwards -EAGAIN. */
+static inline int umem_lease_lock(struct ib_umem *umem)
+{
+	return umem_lease(umem) ? mr_lease_lock(umem->lease) : 0;
+}
+
+static inline void umem_lease_unlock(struct ib_umem *umem)
+{
+	if (umem_lease(umem))
+		mr_lease_unlock(umem->lease);
+}
+
+/* The pages are mapped for DMA from now on. */
+static inline void umem_lease_mapped_locked(struct ib_umem *umem)
+{
+	if (umem_lease(umem))
+		mr_lease_set_mapped_locked(umem->lease);
+}
+
+static inline void
+umem_lease_set_revoke_locked(struct ib_umem *umem,
+			     const struct ib_umem_revoke_ops *ops, void *priv)
+{
+	if (umem_lease(umem))
+		mr_lease_set_revoke_locked(umem->lease, ops, priv);
+}
+
+static inline int umem_lease_revoke(struct ib_umem *umem)
+{
+	return umem_lease(umem) ? mr_lease_revoke(umem->lease) : 0;
+}
+
 #endif /* UMEM_LEASE_H */

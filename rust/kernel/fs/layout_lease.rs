@@ -75,9 +75,8 @@ pub trait Consumer: Send + Sync + 'static {
     /// Waits for old accesses. On an error the provider warns, backs off and calls it again.
     fn finish(&self) -> Result;
 
-    /// Unpins the pages. Returns `false` if the consumer is about to drop its [`Attachment`] and
-    /// unpins on its own; breaks wait until then.
-    fn unpin(&self) -> bool;
+    /// Unpins the pages, unless that was done.
+    fn unpin(&self);
 }
 
 /// A consumer's claim on a range of a file.
@@ -173,9 +172,9 @@ impl<T: Consumer> Attachment<T> {
     /// # Safety
     ///
     /// Called by a provider, with the consumer that `new` was given.
-    unsafe extern "C" fn unpin_callback(data: *mut c_void) -> bool {
+    unsafe extern "C" fn unpin_callback(data: *mut c_void) {
         // SAFETY: As in `begin_callback`.
-        unsafe { &*data.cast::<T>() }.unpin()
+        unsafe { &*data.cast::<T>() }.unpin();
     }
 }
 
@@ -223,12 +222,11 @@ impl ConsumerRef {
     }
 
     /// Unpins the pages, see [`Consumer::unpin`].
-    pub fn unpin(&self) -> bool {
+    pub fn unpin(&self) {
         // SAFETY: By the type invariant.
-        match unsafe { self.ops.as_ref() }.unpin {
+        if let Some(unpin) = unsafe { self.ops.as_ref() }.unpin {
             // SAFETY: By the type invariant.
-            Some(unpin) => unsafe { unpin(self.data) },
-            None => false,
+            unsafe { unpin(self.data) };
         }
     }
 }
@@ -315,6 +313,16 @@ impl Anchor {
     pub unsafe fn signal(&self, reason: Reason) {
         // SAFETY: The anchor is linked, so that its file is valid.
         unsafe { bindings::layout_anchor_signal(self.ptr.as_ptr(), reason as c_int) };
+    }
+
+    /// Tells the log whose memory a device still accesses.
+    ///
+    /// # Safety
+    ///
+    /// The anchor is linked, and the caller holds the lock under which it gets unlinked.
+    pub unsafe fn warn(&self) {
+        // SAFETY: The anchor is linked, so that its file is valid.
+        unsafe { bindings::layout_anchor_warn(self.ptr.as_ptr()) };
     }
 
     /// Counts a lease against the user who took it; [`ENOLCK`] if that one has too many.
