@@ -343,19 +343,46 @@ DEVICE_TEST(does_not_stop)
 	EXPECT_EQ(0, ibv_dereg_mr(h->mr));
 }
 
-/* Deregistration stops it in another way. */
-DEVICE_TEST(does_not_stop_and_is_deregistered)
+/*
+ * The deregistration asks it, too, and leaves the region as it is. A break asks
+ * again by itself.
+ */
+DEVICE_TEST(does_not_stop_when_deregistered)
+{
+	struct ll_proc *helper = &self->env.helper;
+	struct held *h = &self->held;
+	struct ll_result res;
+
+	ASSERT_EQ(0, injected(-1));
+	EXPECT_EQ(EBUSY, ibv_dereg_mr(h->mr));
+	EXPECT_TRUE(ll_rkey_is_dead(&self->env.rdma, h->map, h->mr->rkey));
+	ll_send(helper, LL_OP_TRUNCATE, self->env.path, 0, 0, 0);
+	EXPECT_EQ(-ETIME, ll_done(helper, 1000, &res));
+	EXPECT_EQ(EBUSY, ibv_dereg_mr(h->mr));
+	EXPECT_EQ(-ETIME, ll_done(helper, 300, &res));
+	EXPECT_EQ(LAYOUT_LEASE_BREAKING, ll_state(h->fd));
+
+	ASSERT_EQ(0, no_injected());
+	ASSERT_EQ(0, ll_done(helper, 2 * LL_SOON_MS, &res));
+	EXPECT_EQ(0, res.ret);
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(h->fd));
+	EXPECT_EQ(0, ibv_dereg_mr(h->mr));
+}
+
+/* The deregistration that succeeds ends the break, before it is asked again. */
+DEVICE_TEST(stops_for_the_deregistration)
 {
 	struct ll_proc *helper = &self->env.helper;
 	struct ll_result res;
 
 	ASSERT_EQ(0, injected(-1));
 	ll_send(helper, LL_OP_TRUNCATE, self->env.path, 0, 0, 0);
-	EXPECT_EQ(-ETIME, ll_done(helper, 1000, &res));
+	/* After 200, 400, 800, 1600 and 3200 ms; the next time is in 6400. */
+	EXPECT_EQ(-ETIME, ll_done(helper, 7000, &res));
+	ASSERT_EQ(0, no_injected());
 	EXPECT_EQ(0, ibv_dereg_mr(self->held.mr));
 	ASSERT_EQ(0, ll_done(helper, LL_SOON_MS, &res));
 	EXPECT_EQ(0, res.ret);
-	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(self->held.fd));
 }
 
 /* A grace period of RCU takes long: rxe must not stop before its readers. */

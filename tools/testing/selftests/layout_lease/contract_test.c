@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Whoever begins a revocation, a layout change or the deregistration, it takes
+ * the same steps: a holder that lets go is not slower than one that does not,
+ * nor is one that is killed or whose context is closed, whatever else refers to
+ * the memory region. And what a region costs it costs once.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <arpa/inet.h>
+
+#include "layout_lease_expect.h"
+
+#define LEN	(16 * ll_pg)
+
+/*
+ * A peer overruns the completion queue of the holder. The request that cannot be
+ * completed, and the memory region that it was for, are stuck in the queue pair.
+ */
+
+static struct ibv_cq *small_cq(struct ll_rdma *r)
+{
+	struct ibv_qp_init_attr init = r->init;
+
+	if (ibv_destroy_qp(r->qp[LL_B]))
+		return NULL;
+	init.send_cq = r->cq[LL_B];
+	init.recv_cq = ibv_create_cq(r->ctx, 1, NULL, NULL, 0);
+	if (!init.recv_cq)
+		return NULL;
+	r->qp[LL_B] = ibv_create_qp(r->pd, &init);
+	if (!r->qp[LL_B] || ll_rdma_connect(r))
+		return NULL;
+	return init.recv_cq;
+}
+
+/* Returns how many requests were completed, or -errno. */
+static int overrun(struct ll_rdma *r, const void *addr, __u32 rkey)
+{
+	struct ibv_sge sge = {
+		.addr = (uintptr_t)r->buf,
+		.length = 8,
+		.lkey = r->buf_mr->lkey,
+	};
+	struct ibv_send_wr *bad, wr = {
+		.opcode = IBV_WR_RDMA_WRITE_WITH_IMM,
+		.sg_list = &sge,
+		.num_sge = 1,
+		.wr.rdma.remote_addr = (uintptr_t)addr,
+		.wr.rdma.rkey = rkey,
+	};
+	struct ibv_recv_wr *bad_recv, recv = {};
+	struct ibv_cq *cq = small_cq(r);
+	int i;
+
+	if (!cq)
+		return -errno;
+	for (i = 0; i <= cq->cqe; i++) {
+		if (ibv_post_recv(r->qp[LL_B], &recv, &bad_recv) ||
+		    ibv_post_send(r->qp[LL_A], &wr, &bad))
+			return -errno;
+		if (ll_wait_wc(r, LL_A, 1000, NULL) != IBV_WC_SUCCESS)
+			return i;
+	}
+	return -EOVERFLOW;
+}
+
+FIXTURE(overrun) {
+	struct ll_env env;
+	struct ll_rdma *r;
+	struct held h;
+};
+
+FIXTURE_SETUP(overrun)
+{
+	const char *why = ll_env_init(&self->env, true);
+
+	if (why)
+		SKIP(return, "%s", why);
+	self->r = &self->env.rdma;
+	if (self->r->iwarp) {
+		ll_env_exit(&self->env);
+		SKIP(return, "iWARP has no write with immediate");
+	}
+}
+
+FIXTURE_TEARDOWN(overrun)
+{
+	ll_env_exit(&self->env);
+}
+
+#define OVERRUN_TEST(name)	TEST_F_TIMEOUT(overrun, name, 240)
+
+#define EXPECT_SOON(what)						\
+	do {								\
+		long begin = ll_now_ms();				\
+									\
+		EXPECT_EQ(0, what);					\
+		EXPECT_GE(LL_SOON_MS, ll_now_ms() - begin);		\
+	} while (0)
+
+OVERRUN_TEST(no_lease)
+{
+	char *mem = mmap(NULL, LEN, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct ibv_mr *mr;
+
+	ASSERT_NE(MAP_FAILED, mem);
+	mr = ll_reg(self->r, mem, LEN, LL_ACCESS);
+	ASSERT_NE(NULL, mr);
+	EXPECT_LT(0, overrun(self->r, mem, mr->rkey));
+	EXPECT_SOON(ibv_dereg_mr(mr));
+}
+
+OVERRUN_TEST(silent)
+{
+	ASSERT_EQ(0, ll_hold(&self->h, self->r, self->env.path, LEN));
+	EXPECT_LT(0, overrun(self->r, self->h.map, self->h.mr->rkey));
+	ll_set_grace(1);
+	ll_send(&self->env.helper, LL_OP_TRUNCATE, self->env.path, 0, 0, 0);
+	EXPECT_DONE_AT_DEADLINE(&self->env.helper, 1);
+	EXPECT_SOON(ibv_dereg_mr(self->h.mr));
+}
+
+OVERRUN_TEST(lets_go)
+{
+	ASSERT_EQ(0, ll_hold(&self->h, self->r, self->env.path, LEN));
+	EXPECT_LT(0, overrun(self->r, self->h.map, self->h.mr->rkey));
+	ll_send(&self->env.helper, LL_OP_TRUNCATE, self->env.path, 0, 0, 0);
+	EXPECT_SIGNAL(self->h.fd, POLL_MSG);
+	EXPECT_SOON(ibv_dereg_mr(self->h.mr));
+	EXPECT_DONE_SOON(&self->env.helper);
+}
+
+static void *dereg(void *mr)
+{
+	return (void *)(long)ibv_dereg_mr(mr);
+}
+
+OVERRUN_TEST(seized_beside)
+{
+	pthread_t thread;
+	void *ret;
+
+	ASSERT_EQ(0, ll_hold(&self->h, self->r, self->env.path, LEN));
+	EXPECT_LT(0, overrun(self->r, self->h.map, self->h.mr->rkey));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, dereg, self->h.mr));
+	EXPECT_SOON(ll_setlayout(self->h.fd, F_UNLCK, 0, 0,
+				 LAYOUT_LEASE_SEIZE));
+	ASSERT_EQ(0, pthread_join(thread, &ret));
+	EXPECT_EQ(NULL, ret);
+}
+
+/*
+ * A holder that goes in the middle of a break.
+ */
+
+struct going {
+	const char *path;
+	bool stuck;
+};
+
+static void hold_and_wait(int sock, void *arg)
+{
+	const struct going *going = arg;
+	struct ll_rdma r = {};
+	struct held h;
+	int ret;
+
+	if (ll_rdma_open(&r) || ll_hold(&h, &r, going->path, LEN) ||
+	    (going->stuck && overrun(&r, h.map, h.mr->rkey) <= 0))
+		_exit(1);
+	ll_put(sock, 0);
+	ret = ll_get(sock, LL_GRACE * 1000);
+	/* All of the context goes with its last descriptor. */
+	if (!ret)
+		ret = close(r.ctx->cmd_fd);
+	ll_put(sock, ret);
+	pause();
+}
+
+FIXTURE(going) {
+	struct ll_env env;
+	struct ll_proc holder;
+};
+
+FIXTURE_VARIANT(going) {
+	bool stuck;
+	bool closes;
+};
+
+FIXTURE_VARIANT_ADD(going, killed) { };
+FIXTURE_VARIANT_ADD(going, closes) { .closes = true };
+FIXTURE_VARIANT_ADD(going, killed_and_overrun) { .stuck = true };
+FIXTURE_VARIANT_ADD(going, closes_and_overrun) {
+	.stuck = true, .closes = true
+};
+
+FIXTURE_SETUP(going)
+{
+	const char *why = ll_env_init(&self->env, false);
+
+	if (why)
+		SKIP(return, "%s", why);
+	if (variant->stuck && strcmp(ll_rdma_type(), "rxe")) {
+		ll_env_exit(&self->env);
+		SKIP(return, "iWARP has no write with immediate");
+	}
+}
+
+FIXTURE_TEARDOWN(going)
+{
+	ll_proc_stop(&self->holder);
+	ll_env_exit(&self->env);
+}
+
+TEST_F_TIMEOUT(going, in_a_break, 240)
+{
+	struct going going = { self->env.path, variant->stuck };
+	struct ll_proc *helper = &self->env.helper;
+	struct ll_result res;
+
+	ASSERT_EQ(0, ll_proc_start(&self->holder, hold_and_wait, &going));
+	ASSERT_EQ(0, ll_get(self->holder.sock, 2 * LL_SOON_MS));
+	ll_send(helper, LL_OP_TRUNCATE, self->env.path, 0, 0, 0);
+	EXPECT_EQ(-ETIME, ll_done(helper, 300, &res));
+	if (variant->closes) {
+		ASSERT_EQ(0, ll_put(self->holder.sock, 0));
+		EXPECT_EQ(0, ll_get(self->holder.sock, LL_SOON_MS));
+	} else {
+		ASSERT_EQ(0, kill(self->holder.pid, SIGKILL));
+	}
+	EXPECT_DONE_SOON(helper);
+}
+
+/*
+ * The other tests: a region, or none.
+ */
+
+FIXTURE(contract) {
+	struct ll_env env;
+	struct ll_rdma *r;
+	struct held h;
+};
+
+FIXTURE_SETUP(contract)
+{
+	const char *why = ll_env_init(&self->env, true);
+
+	if (why)
+		SKIP(return, "%s", why);
+	self->r = &self->env.rdma;
+}
+
+FIXTURE_TEARDOWN(contract)
+{
+	ll_env_exit(&self->env);
+}
+
+#define CONTRACT_TEST(name)	TEST_F_TIMEOUT(contract, name, 240)
+
+/* One thread deregisters what the other one binds a window to. */
+struct race {
+	struct ibv_mr *mr;
+	atomic_int turn;	/* 1: the other thread's, -1: no more */
+	int ret;
+};
+
+static void *deregister_at_turn(void *arg)
+{
+	struct race *race = arg;
+	int turn;
+
+	while ((turn = atomic_load(&race->turn)) >= 0) {
+		if (!turn)
+			continue;
+		race->ret = ibv_dereg_mr(race->mr);
+		atomic_store(&race->turn, 0);
+	}
+	return NULL;
+}
+
+CONTRACT_TEST(window_beside_dereg)
+{
+	const long end = ll_now_ms() + 60000;
+	struct ibv_send_wr *bad, wr = {
+		.opcode = IBV_WR_BIND_MW,
+		.send_flags = IBV_SEND_SIGNALED,
+		.bind_mw.bind_info.length = LEN,
+		.bind_mw.bind_info.mw_access_flags = IBV_ACCESS_REMOTE_WRITE,
+	};
+	struct race race = {};
+	int bound = 0, gone = 0;
+	pthread_t thread;
+	struct ibv_mw *mw;
+	long begin;
+
+	mw = ibv_alloc_mw(self->r->pd, IBV_MW_TYPE_2);
+	if (!mw)
+		SKIP(return, "the device has no windows");
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "one CPU");
+	ibv_dealloc_mw(mw);
+	ASSERT_EQ(0, ll_hold(&self->h, self->r, self->env.path, LEN));
+	race.mr = self->h.mr;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, deregister_at_turn, &race));
+
+	while ((bound + gone < 1000 || !bound || !gone) && ll_now_ms() < end) {
+		int status;
+
+		mw = ibv_alloc_mw(self->r->pd, IBV_MW_TYPE_2);
+		ASSERT_NE(NULL, mw);
+		wr.bind_mw.mw = mw;
+		wr.bind_mw.rkey = ibv_inc_rkey(mw->rkey);
+		wr.bind_mw.bind_info.mr = race.mr;
+		wr.bind_mw.bind_info.addr = (uintptr_t)self->h.map;
+		begin = ll_now_ms();
+		atomic_store(&race.turn, 1);
+		for (volatile int i = rand() % 4000; i > 0; i--)
+			;
+		ASSERT_EQ(0, ibv_post_send(self->r->qp[LL_B], &wr, &bad));
+		status = ll_wait_wc(self->r, LL_B, LL_SOON_MS, NULL);
+		while (atomic_load(&race.turn))
+			;
+		/* Exactly one of them, at once. */
+		EXPECT_GE(LL_SOON_MS, ll_now_ms() - begin);
+		ASSERT_EQ(status == IBV_WC_SUCCESS, race.ret == EINVAL)
+			TH_LOG("bind: %s, dereg: %d",
+			       ibv_wc_status_str(status), race.ret);
+		EXPECT_EQ(0, ibv_dealloc_mw(mw));
+		if (status == IBV_WC_SUCCESS) {
+			bound++;
+			EXPECT_EQ(0, ibv_dereg_mr(race.mr));
+		} else {
+			gone++;
+			ASSERT_EQ(0, ll_rdma_connect(self->r));
+		}
+		race.mr = ll_reg(self->r, self->h.map, LEN, LL_ACCESS);
+		ASSERT_NE(NULL, race.mr);
+	}
+	TH_LOG("bound %d times, deregistered first %d times", bound, gone);
+	atomic_store(&race.turn, -1);
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, ibv_dereg_mr(race.mr));
+}
+
+/* What is unpinned is not charged any more, and is not given back again. */
+CONTRACT_TEST(memory_is_charged_once)
+{
+	const long before = ll_status_kb("VmPin");
+	struct ibv_mr *again;
+
+	ASSERT_EQ(0, ll_hold(&self->h, self->r, self->env.path, LEN));
+	EXPECT_EQ(before + (long)LEN / 1024, ll_status_kb("VmPin"));
+	ASSERT_EQ(0, ll_revoke(self->h.fd));
+	EXPECT_EQ(before, ll_status_kb("VmPin"));
+
+	ASSERT_EQ(0, ll_lease(self->h.fd, F_RDLCK, 0, 0));
+	again = ll_reg(self->r, self->h.map, LEN, LL_ACCESS);
+	ASSERT_NE(NULL, again);
+	EXPECT_EQ(before + (long)LEN / 1024, ll_status_kb("VmPin"));
+	EXPECT_EQ(0, ibv_dereg_mr(self->h.mr));
+	EXPECT_EQ(before + (long)LEN / 1024, ll_status_kb("VmPin"));
+	EXPECT_EQ(0, ibv_dereg_mr(again));
+	EXPECT_EQ(before, ll_status_kb("VmPin"));
+}
+
+CONTRACT_TEST(memory_is_charged_until_the_deadline)
+{
+	const long before = ll_status_kb("VmPin");
+
+	ASSERT_EQ(0, ll_hold(&self->h, self->r, self->env.path, LEN));
+	ll_set_grace(1);
+	ll_send(&self->env.helper, LL_OP_TRUNCATE, self->env.path, 0, 0, 0);
+	EXPECT_EQ(before + (long)LEN / 1024, ll_status_kb("VmPin"));
+	EXPECT_DONE_AT_DEADLINE(&self->env.helper, 1);
+	EXPECT_EQ(before, ll_status_kb("VmPin"));
+	EXPECT_EQ(0, ibv_dereg_mr(self->h.mr));
+	EXPECT_EQ(before, ll_status_kb("VmPin"));
+}
+
+/*
+ * Many mappings, none of which continues the one before. Returns how long the
+ * registration takes, or -errno.
+ */
+static long register_mappings(struct ll_rdma *r, int fd, size_t nr, bool revoke)
+{
+	char *base = mmap(NULL, nr * ll_pg, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct ibv_mr *mr;
+	long begin, ms;
+	int err = 0;
+	size_t i;
+
+	if (base == MAP_FAILED)
+		return -errno;
+	for (i = 0; i < nr; i++)
+		if (mmap(base + i * ll_pg, ll_pg, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED, fd,
+			 i * 2 % LL_PAGES * ll_pg) == MAP_FAILED)
+			return -errno;
+	begin = ll_now_ms();
+	mr = ll_reg(r, base, nr * ll_pg, LL_ACCESS);
+	ms = ll_now_ms() - begin;
+	if (!mr)
+		return -errno;
+	if (revoke)
+		err = -ll_revoke(fd);
+	err = err ?: ibv_dereg_mr(mr);
+	munmap(base, nr * ll_pg);
+	return err ? -err : ms;
+}
+
+#define MAX_MAP_COUNT	"/proc/sys/vm/max_map_count"
+
+/* More than the allocator of pages gives in one piece; 8 times as many. */
+CONTRACT_TEST(many_mappings)
+{
+	const long few = 16500, many = 8 * few, limit = ll_read_long(MAX_MAP_COUNT, -1);
+	int fd = open(self->env.path, O_RDWR);
+	long ms_few, ms_many;
+
+	ASSERT_EQ(0, ll_write_long(MAX_MAP_COUNT, 2 * many));
+	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	ms_few = register_mappings(self->r, fd, few, false);
+	ms_many = register_mappings(self->r, fd, many, true);
+	ll_write_long(MAX_MAP_COUNT, limit);
+	TH_LOG("%ld mappings in %ld ms, %ld in %ld ms", few, ms_few, many,
+	       ms_many);
+	EXPECT_LE(0, ms_few);
+	EXPECT_LE(0, ms_many);
+	/* Linear, with as much to spare; 64 times as long would be the square. */
+	EXPECT_GE(24 * (ms_few + 10), ms_many);
+}
+
+TEST_HARNESS_MAIN
