@@ -33,7 +33,7 @@
 /* A name for each property, to be found in the output; never true. */
 hidden byte I1_pinned_only_while_attached, I2_reachable_only_while_pinned;
 hidden byte I2_nothing_pinned_while_the_layout_changes;
-hidden byte no_call_of_the_driver_after_disarm;
+hidden byte no_call_of_the_driver_after_it_has_revoked;
 hidden byte an_index_that_goes_is_empty, a_lease_is_released_from_its_index;
 hidden byte the_module_goes_unused;
 
@@ -93,11 +93,9 @@ bool waits_changed[HOLDERS];	/* sleeps on Index::changed */
 /*
  * MrLease, and what driver and device do with the MR
  */
-mtype = { PRIVATE, ARMED, REVOKING, MR_REVOKED, DISARMED };
-mtype = { PINNED, TAKEN, GIVEN_BACK };
+mtype = { PRIVATE, ARMED, REVOKING, STOPPED, MR_REVOKED };
 mtype = { NO_ACCESS, ACCESS, ACCESSED };
 mtype mr[HOLDERS] = PRIVATE;	/* Inner::state */
-mtype pages[HOLDERS] = PINNED;	/* Inner::pages: who unpins */
 bool pinning[HOLDERS];		/* see HOLE_PIN_WINDOW */
 bool loose_pin[HOLDERS];	/* pages are pinned, and not yet in the scatter list */
 bool listed_pin[HOLDERS];	/* pages are pinned, and in the scatter list */
@@ -129,7 +127,7 @@ byte breakers_done;
 #define HAS_LEASE(i, m)	(lease_in[m] == i)
 #define HAS_ATTACHED(i, m) (attached[m] && attached_in[m] == i)
 #define HAS_DEADLINE(i, m) (HAS_ATTACHED(i, m) && deadline[m])
-#define IS_REVOKED(m)	(mr[m] == REVOKING || mr[m] == MR_REVOKED)
+#define IS_REVOKED(m)	(mr[m] != PRIVATE && mr[m] != ARMED)
 
 /*
  * The module
@@ -559,34 +557,22 @@ inline detach(h, ok, file)
 		node_put(h);
 		/* and the MrLease, which nobody sees any more */
 		mr[h] = PRIVATE;
-		pages[h] = PINNED;
 		failures[h] = 0;
 		device[h] = NO_ACCESS
 	}
 	provider_put()
 }
 
-/* ib_umem_release(): umem_lease_take_pages(), mr_lease_take_pages(), mr_lease_free() */
-inline umem_release(h, ok, mine)
+/* ib_umem_release(): umem_lease_release(), mr_lease_release(), mr_lease_free() */
+inline umem_release(h, ok, tmp)
 {
 	atomic {
 		lock(inner_lock[h]);
-		if
-		:: mr[h] != MR_REVOKED -> mr[h] = DISARMED
-		:: else
-		fi;
-		mine = (pages[h] == PINNED);
-		if
-		:: mine -> pages[h] = TAKEN
-		:: else
-		fi;
+		listed_pin[h] = false;
+		mr[h] = MR_REVOKED;
 		unlock(inner_lock[h])
 	}
-	if
-	:: mine -> mine = false; listed_pin[h] = false
-	:: else
-	fi;
-	detach(h, ok, mine)
+	detach(h, ok, tmp)
 }
 
 /* umem_lease_pin(), pin_piece(): a page that is not mapped takes a fault */
@@ -603,7 +589,7 @@ inline pin(h, ok)
 	if
 	:: ok ->
 		atomic { (mapped || !fs_lock) -> mapped = true; loose_pin[h] = true }
-		/* ib_umem_lease_lock(), mr_lease_lock(), into the scatter list, unlock */
+		/* umem_lease_lock(), mr_lease_lock(), into the scatter list, unlock */
 		atomic {
 			lock(inner_lock[h]);
 			ok = !IS_REVOKED(h);
@@ -620,8 +606,8 @@ inline pin(h, ok)
 }
 
 /*
- * reg_user_mr of a driver: ib_umem_get_va_leased(), umem_lease_attach(),
- * mr_lease_alloc(), and ib_umem_lease_arm_locked()
+ * reg_user_mr of a driver: ib_umem_get_va_revocable_and_lock(),
+ * umem_lease_attach(), mr_lease_alloc(), and ib_umem_set_revoke_locked()
  */
 inline reg_mr(h, i, ok, tmp)
 {
@@ -652,24 +638,39 @@ inline reg_mr(h, i, ok, tmp)
 	fi
 }
 
-/* dereg_mr of a driver: ib_umem_lease_disarm(), mr_lease_disarm() */
+/*
+ * dereg_mr of a driver: ib_umem_revoke(), mr_lease_revoke(). Its caller gets an
+ * error of the device, and tries again.
+ */
 inline dereg_mr(h, ok, tmp)
 {
-	atomic {
-#ifndef NO_DISARM_LOCK
-		lock(inner_lock[h]);
+	do
+	:: mr[h] == MR_REVOKED -> break
+	:: else ->
+		atomic {
+#ifndef NO_REVOKE_LOCK
+			lock(inner_lock[h]);
 #endif
-		if
-		:: mr[h] != MR_REVOKED -> mr[h] = DISARMED
-		:: else
-		fi;
-#ifndef NO_DISARM_LOCK
-		unlock(inner_lock[h]);
+			if
+			:: mr[h] == ARMED -> key[h] = false; mr[h] = REVOKING
+			:: else
+			fi;
+			if
+			:: mr[h] == REVOKING && failures[h] < FAILS -> failures[h]++
+			:: true ->
+				if
+				:: mr[h] == REVOKING -> device[h] != ACCESS
+				:: else
+				fi;
+				listed_pin[h] = false;
+				mr[h] = MR_REVOKED
+			fi;
+#ifndef NO_REVOKE_LOCK
+			unlock(inner_lock[h])
 #endif
-		driver[h] = false
-	}
-	key[h] = false;
-	device[h] != ACCESS;
+		}
+	od;
+	driver[h] = false;
 	umem_release(h, ok, tmp)
 }
 
@@ -748,9 +749,9 @@ inline mr_begin(m)
 {
 	lock(inner_lock[m]);
 	if
-	:: mr[m] == PRIVATE -> mr[m] = MR_REVOKED
+	:: mr[m] == PRIVATE -> mr[m] = STOPPED
 	:: mr[m] == ARMED ->
-		assert(driver[m] || no_call_of_the_driver_after_disarm);
+		assert(driver[m] || no_call_of_the_driver_after_it_has_revoked);
 		key[m] = false;
 		mr[m] = REVOKING
 	:: else
@@ -771,8 +772,8 @@ inline mr_finish(m)
 #ifndef NO_QUIESCE
 			device[m] != ACCESS;
 #endif
-			assert(driver[m] || no_call_of_the_driver_after_disarm);
-			mr[m] = MR_REVOKED
+			assert(driver[m] || no_call_of_the_driver_after_it_has_revoked);
+			mr[m] = STOPPED
 		fi
 	:: else
 	fi;
@@ -782,19 +783,11 @@ inline mr_finish(m)
 /* Consumer::unpin() of MrLease, umem_lease_unpin() */
 inline mr_unpin(m)
 {
+	!pinning[m];
 	lock(inner_lock[m]);
-	if
-	:: mr[m] == MR_REVOKED && !pinning[m] ->
-		if
-		:: pages[m] == PINNED -> listed_pin[m] = false; pages[m] = GIVEN_BACK
-		:: else
-		fi;
-		if
-		:: pages[m] == GIVEN_BACK -> progress[m] = UNPINNED
-		:: else
-		fi
-	:: else
-	fi;
+	listed_pin[m] = false;
+	mr[m] = MR_REVOKED;
+	progress[m] = UNPINNED;
 	unlock(inner_lock[m])
 }
 
