@@ -81,13 +81,13 @@ static inline void umem_lease_device_gone(struct ib_device *device)
 
 #endif /* CONFIG_INFINIBAND_LAYOUT_LEASE */
 
-/* The lease of a umem, for which the compiler knows that there is none. */
+/* NULL if there is no lease, which the compiler knows if there never is one. */
 static inline struct mr_lease *umem_lease(const struct ib_umem *umem)
 {
 	return IS_ENABLED(CONFIG_INFINIBAND_LAYOUT_LEASE) ? umem->lease : NULL;
 }
 
-/* Until then a revocation waits, afterwards -EAGAIN. */
+/* Keeps a revocation away. -EAGAIN: there was one. */
 static inline int umem_lease_lock(struct ib_umem *umem)
 {
 	return umem_lease(umem) ? mr_lease_lock(umem->lease) : 0;
