@@ -6,7 +6,7 @@
 
 . "$(dirname "$0")/lib.sh"
 
-dirs=(core sw/rxe sw/siw hw/irdma hw/mlx5)
+dirs=(core sw/rxe sw/siw hw/irdma hw/mlx5 hw/erdma)
 
 tmp=$(mktemp -d)
 temporary+=("$tmp")
