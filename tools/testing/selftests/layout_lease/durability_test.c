@@ -19,6 +19,7 @@
 #define INSTANCE	TRACEFS "/instances/layout_lease"
 #define MB		(1024LL * 1024)
 #define LEN		(8 * MB)
+#define MAPPINGS	1100	/* GUP_PIN_COUNTING_BIAS is 1024 */
 
 FIXTURE(durability) {
 	struct ll_env env;
@@ -205,6 +206,54 @@ TEST_F_TIMEOUT(durability, read_only_regions_stay_clean, 240)
 	EXPECT_EQ(0, fsync(self->fd));
 	EXPECT_EQ(0, written_back(self->ino, 0, LEN));
 	EXPECT_EQ(0, ibv_dereg_mr(mr));
+}
+
+/*
+ * Neither is a page pinned that is mapped more often than a pin counts, nor is a
+ * pin lost among the mappings.
+ */
+TEST_F_TIMEOUT(durability, many_mappings_are_no_pin, 240)
+{
+	char path[PATH_MAX + 8], *map;
+	struct stat st;
+	struct ibv_mr *mr;
+	int fd, i;
+
+	snprintf(path, sizeof(path), "%s.2", self->env.path);
+	fd = open(path, O_RDWR | O_CREAT, 0600);
+	unlink(path);
+	/* One page, hence one of its own. */
+	ASSERT_EQ(0, fallocate(fd, 0, 0, ll_pg));
+	ASSERT_EQ(0, fstat(fd, &st));
+	for (i = 0; i < MAPPINGS; i++) {
+		map = mmap(NULL, ll_pg, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+			   0);
+		ASSERT_NE(MAP_FAILED, map);
+		*(volatile char *)map += !i;
+	}
+	ASSERT_FORGET();
+	EXPECT_EQ(0, fsync(fd));
+	EXPECT_EQ(1, written_back(st.st_ino, 0, ll_pg));
+	ASSERT_FORGET();
+	EXPECT_EQ(0, fsync(fd));
+	EXPECT_EQ(0, written_back(st.st_ino, 0, ll_pg));
+
+	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	mr = ll_reg(self->r, map, ll_pg, LL_ACCESS);
+	ASSERT_NE(NULL, mr);
+	for (i = 0; i < 2; i++) {
+		ASSERT_FORGET();
+		EXPECT_EQ(0, fsync(fd));
+		EXPECT_EQ(1, written_back(st.st_ino, 0, ll_pg));
+	}
+	EXPECT_EQ(0, ibv_dereg_mr(mr));
+	ASSERT_FORGET();
+	EXPECT_EQ(0, fsync(fd));
+	EXPECT_EQ(1, written_back(st.st_ino, 0, ll_pg));
+	ASSERT_FORGET();
+	EXPECT_EQ(0, fsync(fd));
+	EXPECT_EQ(0, written_back(st.st_ino, 0, ll_pg));
+	EXPECT_EQ(0, close(fd));
 }
 
 /*
