@@ -288,6 +288,50 @@ REFLINK_TEST(no_lease_beside_a_shared_block)
 	expect_refused(_metadata, self->rdma, self->path, 0);
 }
 
+/*
+ * The way back is one command: also for a file that is dirty, since it was
+ * written to through a mapping before and after the clone.
+ */
+static void unshare_all(struct __test_metadata *_metadata, struct ll_env *env,
+			const char *path)
+{
+	struct held h;
+	int fd = open(path, O_RDWR);
+	char *map = ll_map(fd, 0, LEN, PROT_READ | PROT_WRITE);
+
+	ASSERT_NE(MAP_FAILED, map);
+	map[ll_pg] = 0x61;
+	EXPECT_EQ(-EOPNOTSUPP, ll_lease(fd, F_RDLCK, 0, 0));
+	ASSERT_EQ(0, fallocate(fd, FALLOC_FL_UNSHARE_RANGE, 0,
+			       LL_PAGES * ll_pg));
+	EXPECT_EQ(0x61, map[ll_pg]);
+	EXPECT_EQ(2, map[2 * ll_pg]);
+	ASSERT_EQ(0, munmap(map, LEN));
+	ASSERT_EQ(0, close(fd));
+
+	ASSERT_EQ(0, hold(&h, env, path));
+	EXPECT_TRUE(ll_mr_works(&env->rdma, h.mr));
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+	EXPECT_EQ(0, ll_unlock(h.fd));
+	munmap(h.map, LEN);
+	close(h.fd);
+}
+
+REFLINK_TEST(one_unshare_is_the_way_back)
+{
+	int fd = open(self->path, O_RDWR);
+	char *map = ll_map(fd, 0, LEN, PROT_READ | PROT_WRITE);
+
+	ASSERT_NE(MAP_FAILED, map);
+	map[0] = 0x60;
+	ASSERT_EQ(0, ll_clone(self->path, self->copy, 0, 0));
+	unshare_all(_metadata, &self->env, self->path);
+	unshare_all(_metadata, &self->env, self->copy);
+	EXPECT_EQ(0x60, map[0]);
+	munmap(map, LEN);
+	close(fd);
+}
+
 static void clone_breaks(struct __test_metadata *_metadata, struct ll_env *env,
 			 const char *from, const char *to, const char *leased)
 {
