@@ -163,6 +163,83 @@ TEST_F_TIMEOUT(removal, pmem_device_during_registration, 240)
 	restore_device(_metadata, self);
 }
 
+/* Maps the file and touches its pages, until it is told to stop. */
+struct toucher {
+	pthread_t thread;
+	int fd;
+	bool writes;
+	int *stop;
+	long rounds;
+};
+
+static void *touch_all_the_time(void *arg)
+{
+	struct toucher *t = arg;
+	volatile char *map;
+	size_t i;
+
+	while (!__atomic_load_n(t->stop, __ATOMIC_SEQ_CST)) {
+		map = mmap(NULL, LEN, PROT_READ | (t->writes ? PROT_WRITE : 0),
+			   MAP_SHARED, t->fd, 0);
+		if (map == MAP_FAILED)
+			exit(KSFT_FAIL);
+		for (i = 0; i < LEN; i += ll_pg) {
+			if (t->writes)
+				map[i] = 1;
+			else
+				(void)map[i];
+		}
+		munmap((void *)map, LEN);
+		__atomic_add_fetch(&t->rounds, 1, __ATOMIC_SEQ_CST);
+	}
+	return NULL;
+}
+
+/* Some other page, so that the thread goes on. */
+static void replace_page(int sig, siginfo_t *info, void *context)
+{
+	mmap((void *)((uintptr_t)info->si_addr & ~(ll_pg - 1)), ll_pg,
+	     PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+	     -1, 0);
+}
+
+/*
+ * Page faults while the device goes leave nothing behind that refers to its
+ * memory: the file is closed and the filesystem unmounted when that is gone.
+ */
+TEST_F_TIMEOUT(removal, pmem_device_during_faults, 240)
+{
+	struct sigaction action = {
+		.sa_sigaction = replace_page, .sa_flags = SA_SIGINFO,
+	};
+	struct held *h = &self->held;
+	struct toucher touchers[4] = {};
+	long end = ll_now_ms() + LL_SOON_MS;
+	int stop = 0, i;
+
+	ASSERT_EQ(0, munmap(h->map, LEN));
+	ASSERT_EQ(0, sigaction(SIGBUS, &action, NULL));
+	for (i = 0; i < (int)ARRAY_SIZE(touchers); i++) {
+		touchers[i].fd = h->fd;
+		touchers[i].writes = i & 1;
+		touchers[i].stop = &stop;
+		ASSERT_EQ(0, pthread_create(&touchers[i].thread, NULL,
+					    touch_all_the_time, &touchers[i]));
+	}
+	while (__atomic_load_n(&touchers[0].rounds, __ATOMIC_SEQ_CST) < 3 &&
+	       ll_now_ms() < end)
+		ll_sleep_ms(1);
+	EXPECT_EQ(0, unbind(self));
+	__atomic_store_n(&stop, 1, __ATOMIC_SEQ_CST);
+	for (i = 0; i < (int)ARRAY_SIZE(touchers); i++)
+		ASSERT_EQ(0, pthread_join(touchers[i].thread, NULL));
+	EXPECT_LE(3, touchers[0].rounds);
+	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(h->fd));
+	EXPECT_EQ(0, ibv_dereg_mr(h->mr));
+	EXPECT_EQ(0, close(h->fd));
+	restore_device(_metadata, self);
+}
+
 /* Somebody waits for the holder. */
 static void begin_break(struct __test_metadata *_metadata,
 			FIXTURE_DATA(removal) *self)
