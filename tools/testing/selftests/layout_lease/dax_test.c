@@ -4,7 +4,6 @@
  * do.
  */
 #define LL_NO_RDMA
-#define _GNU_SOURCE
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
