@@ -323,11 +323,11 @@ REFLINK_TEST(one_unshare_is_the_way_back)
 	char *map = ll_map(fd, 0, LEN, PROT_READ | PROT_WRITE);
 
 	ASSERT_NE(MAP_FAILED, map);
-	map[0] = 0x60;
+	map[3 * ll_pg] = 0x60;
 	ASSERT_EQ(0, ll_clone(self->path, self->copy, 0, 0));
 	unshare_all(_metadata, &self->env, self->path);
 	unshare_all(_metadata, &self->env, self->copy);
-	EXPECT_EQ(0x60, map[0]);
+	EXPECT_EQ(0x60, map[3 * ll_pg]);
 	munmap(map, LEN);
 	close(fd);
 }
