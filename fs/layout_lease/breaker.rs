@@ -38,11 +38,13 @@ use crate::{
 };
 use kernel::{
     fs::layout_lease::{
-        grace_ms,
         now_ms,
         Break,
+        BreakEnd,
         FileId,
-        Reason, //
+        Hold,
+        Reason,
+        Retired, //
     },
     prelude::*,
     sync::{
@@ -73,13 +75,10 @@ impl Index {
     /// # Safety
     ///
     /// `brk` stays in place until [`Self::break_end`].
-    pub(crate) unsafe fn break_begin(this: &Arc<Self>, brk: &Break) {
-        let range = Range {
-            start: brk.start(),
-            last: brk.last(),
-        };
+    pub(crate) unsafe fn break_begin(this: &Arc<Self>, brk: &Break) -> Result<(), Retired> {
+        let range = range_of_break(brk);
         let now = now_ms();
-        let deadline = if brk.is_now() { now } else { now + grace_ms() };
+        let deadline = brk.deadline();
         // The holder's own change needs no notice, and a dead holder cannot let go.
         let deadline_for = |owner: &Owner| match owner.anchor.is_current() {
             true => (now, true),
@@ -88,9 +87,13 @@ impl Index {
         };
 
         let mut inner = this.inner.lock();
+        if inner.retired {
+            return Err(Retired);
+        }
         inner.serial += 1;
         let serial = inner.serial;
 
+        let mut met = false;
         let mut pending = 0;
         let mut doomed = inner.doomed;
         for attached in inner.attached_in(&range) {
@@ -104,6 +107,7 @@ impl Index {
         // Whoever is in an earlier break sees it, too, if this one has the shorter grace period.
         for (part, lease) in inner.leases_in(&range) {
             if inner.state_of(&part, &lease) == State::Breaking {
+                met = true;
                 let (deadline, _) = deadline_for(&lease.owner);
                 lease.set_deadline(deadline.min(lease.deadline()));
             }
@@ -114,6 +118,7 @@ impl Index {
             if node.state() != State::Granted {
                 continue;
             }
+            met = true;
             let part = inner.split(node, &range);
             let whole = range_of(&part);
             let (deadline, quiet) = deadline_for(&part.owner);
@@ -129,8 +134,9 @@ impl Index {
         }
 
         // SAFETY: It is new, and the caller keeps it in place.
-        unsafe { inner.breaks.begin(brk, pending) };
+        unsafe { inner.breaks.begin(brk, pending, met) };
         this.schedule(&inner);
+        Ok(())
     }
 
     /// Ends a break.
@@ -138,9 +144,22 @@ impl Index {
     /// # Safety
     ///
     /// `brk` was given to [`Self::break_begin`] of this index.
-    pub(crate) unsafe fn break_end(this: &Arc<Self>, brk: &Break) {
+    pub(crate) unsafe fn break_end(this: &Arc<Self>, brk: &Break, how: BreakEnd) {
+        let range = range_of_break(brk);
+        // Not under the index lock.
+        let hold = (how == BreakEnd::Promised).then(Hold::new).flatten();
+        let mut inner = this.inner.lock();
         // SAFETY: By the caller it is on the list.
-        unsafe { this.inner.lock().breaks.end(brk) };
+        unsafe { inner.breaks.end(brk) };
+        if let Some(hold) = hold {
+            inner.promises.make(range, now_ms(), hold);
+            inner.settle_promises();
+            this.schedule(&inner);
+        }
+        if how == BreakEnd::Done {
+            inner.promises.keep(&range);
+        }
+        drop(inner);
         this.retire_if_empty();
     }
 
@@ -190,19 +209,25 @@ impl Index {
         this.run_worker_at(now);
     }
 
-    /// Runs the worker when the earliest deadline has come.
-    fn schedule(self: &Arc<Self>, inner: &Inner) {
-        let Some(doomed) = inner.doomed else {
-            return;
-        };
-        let Some(first) = inner
-            .attached_in(&doomed)
-            .filter_map(|a| a.deadline())
-            .min()
-        else {
-            return;
-        };
-        self.run_worker_at(first);
+    /// Runs the worker when the earliest deadline has come, or a promise has ended.
+    pub(crate) fn schedule(self: &Arc<Self>, inner: &Inner) {
+        let first = inner.doomed.and_then(|doomed| {
+            let attached = inner.attached_in(&doomed);
+            attached.filter_map(|a| a.deadline()).min()
+        });
+        let ends = inner.promises.first_end();
+        if let Some(time) = [first, ends].into_iter().flatten().min() {
+            self.run_worker_at(time);
+        }
+    }
+
+    /// Forgets promises that have ended.
+    fn expire_promises(self: &Arc<Self>) {
+        let mut inner = self.inner.lock();
+        inner.promises.expire(now_ms());
+        self.schedule(&inner);
+        drop(inner);
+        self.retire_if_empty();
     }
 
     fn run_worker_at(self: &Arc<Self>, deadline: u64) {
@@ -286,6 +311,18 @@ impl Inner {
         if self.remove_attached(node) {
             let range = range_of(node);
             self.breaks.settle(range.start, range.last);
+            self.settle_promises();
+        }
+    }
+
+    /// Breakers who do not wait have their time from when nothing is attached any more.
+    fn settle_promises(&mut self) {
+        if !self.promises.is_empty() {
+            let attached = &self.attached;
+            self.promises.settle(now_ms(), |range| {
+                let (start, last) = range.interval();
+                attached.overlapping(start, last).next().is_some()
+            });
         }
     }
 
@@ -335,6 +372,13 @@ impl Inner {
     }
 }
 
+fn range_of_break(brk: &Break) -> Range {
+    Range {
+        start: brk.start(),
+        last: brk.last(),
+    }
+}
+
 fn hull(doomed: Option<Range>, range: &Range) -> Range {
     doomed.map_or(*range, |doomed| doomed.hull(range))
 }
@@ -348,5 +392,6 @@ impl WorkItem for Index {
 
     fn run(this: Arc<Index>) {
         this.revoke_overdue();
+        this.expire_promises();
     }
 }

@@ -19,9 +19,9 @@
 #include <linux/file.h>
 #include <linux/filelock.h>
 #include <linux/fs.h>
-#include <linux/hash.h>
 #include <linux/init.h>
 #include <linux/kmod.h>
+#include <linux/jiffies.h>
 #include <linux/ktime.h>
 #include <linux/layout_lease.h>
 #include <linux/mutex.h>
@@ -58,6 +58,13 @@ static const struct layout_lease_ops *provider_get(void)
 static void provider_put(const struct layout_lease_ops *ops)
 {
 	module_put(ops->owner);
+}
+
+/* The provider of somebody who holds a reference to its module. */
+static const struct layout_lease_ops *provider_held(void)
+{
+	guard(rcu)();
+	return rcu_dereference(provider);
 }
 
 /**
@@ -137,59 +144,15 @@ void layout_index_put(struct layout_index *found)
 	provider_put(found->ops);
 }
 
-/*
- * Breaks by the filesystem, with its locks held, whether they have found an
- * index or not. They sleep until pages are idle, and nothing may be attached
- * meanwhile: an index has them on record; and as long as there is one, no new
- * index appears, neither the first one nor after the last one was withdrawn.
- */
-static struct backstops {
-	spinlock_t lock;
-	struct hlist_head breaks;
-} backstops[64] = {
-	[0 ... 63] = { .lock = __SPIN_LOCK_UNLOCKED(backstops.lock) },
-};
-
-static struct backstops *backstops_of(const struct inode *inode)
-{
-	return &backstops[hash_ptr(inode, ilog2(ARRAY_SIZE(backstops)))];
-}
-
-static bool backstop_is_under_way(const struct inode *inode)
-{
-	struct backstops *backstops = backstops_of(inode);
-	struct layout_break *brk;
-
-	guard(spinlock)(&backstops->lock);
-	hlist_for_each_entry(brk, &backstops->breaks, backstop)
-		if (brk->inode == inode)
-			return true;
-	return false;
-}
-
-static void backstop_add(struct layout_break *brk)
-{
-	struct backstops *backstops = backstops_of(brk->inode);
-
-	guard(spinlock)(&backstops->lock);
-	hlist_add_head(&brk->backstop, &backstops->breaks);
-}
-
-static void backstop_del(struct layout_break *brk)
-{
-	guard(spinlock)(&backstops_of(brk->inode)->lock);
-	hlist_del(&brk->backstop);
-}
-
 /**
  * layout_lease_index_publish - make an index the one of its inode
  * @ops: the provider's operations
  * @inode: the inode
  * @index: the index; takes over a reference on success
  *
- * Context: Process context, may sleep.
+ * Context: Process context, changes of the layout excluded.
  * Return: NULL on success, the present index with a reference if there is one,
- *	or an ERR_PTR(): -ENOMEM; -EAGAIN: the layout is being changed.
+ *	or ERR_PTR(-ENOMEM).
  */
 void *layout_lease_index_publish(const struct layout_lease_ops *ops,
 				 struct inode *inode, void *index)
@@ -201,17 +164,11 @@ void *layout_lease_index_publish(const struct layout_lease_ops *ops,
 		return ERR_PTR(-ENOMEM);
 	guard(spinlock)(&ctx->flc_lock);
 	present = ctx->flc_layout_index;
-	if (present) {
+	if (present)
 		ops->index_get(present);
-		return present;
-	}
-	/* A backstop that is not seen after this sees the index. */
-	WRITE_ONCE(ctx->flc_layout_index, index);
-	if (backstop_is_under_way(inode)) {
-		WRITE_ONCE(ctx->flc_layout_index, NULL);
-		return ERR_PTR(-EAGAIN);
-	}
-	return NULL;
+	else
+		WRITE_ONCE(ctx->flc_layout_index, index);
+	return present;
 }
 EXPORT_SYMBOL_GPL(layout_lease_index_publish);
 
@@ -290,6 +247,277 @@ fs_initcall(layout_lease_sysctl_init);
 #endif
 
 /*
+ * Breakers
+ */
+
+/* The unit of DAX mappings, hence of what an attachment pins. */
+#define BREAK_ALIGN (IS_ENABLED(CONFIG_FS_DAX_PMD) ? (u64)PMD_SIZE : PAGE_SIZE)
+
+/* What break_record() has met: leases; and what is attached to them. */
+#define BREAK_MET	0x1
+#define BREAK_PENDING	0x2
+
+/* Both spellings of infinity are U64_MAX here, as for leases. */
+static u64 break_first(loff_t start)
+{
+	return round_down((u64)start, BREAK_ALIGN);
+}
+
+static u64 break_last(loff_t last)
+{
+	return last == LLONG_MAX ? U64_MAX : (u64)last | (BREAK_ALIGN - 1);
+}
+
+/* No lease and no break, most likely, without a look at the provider. */
+static bool layout_has_index(struct inode *inode)
+{
+	struct file_lock_context *ctx = locks_inode_context(inode);
+
+	return ctx && READ_ONCE(ctx->flc_layout_index);
+}
+
+bool __layout_inode_is_leased(struct inode *inode)
+{
+	if (!layout_has_index(inode))
+		return false;
+
+	CLASS(layout_index, found)(inode);
+
+	return found.index && found.ops->is_leased(found.index, 0, U64_MAX);
+}
+EXPORT_SYMBOL_GPL(__layout_inode_is_leased);
+
+/* Put a break on record. False: there is nothing to break. */
+static bool break_start(struct layout_break *brk, struct inode *inode,
+			u64 start, u64 last, u64 deadline, unsigned int flags)
+{
+	struct layout_index found = layout_index_find(inode);
+
+	/* break_end() puts both. */
+	brk->index = found.index;
+	if (!found.index)
+		return false;
+	brk->inode = inode;
+	brk->start = start;
+	brk->last = last;
+	brk->deadline = deadline;
+	/* Withdrawn, since it held nothing. */
+	if (!found.ops->break_begin(brk)) {
+		layout_index_put(&found);
+		return false;
+	}
+	trace_layout_lease_break(inode, start, last, flags,
+				 READ_ONCE(brk->pending));
+	return true;
+}
+
+static void break_end(struct layout_break *brk, unsigned int how)
+{
+	const struct layout_lease_ops *ops = provider_held();
+
+	ops->break_end(brk, how);
+	provider_put(ops);
+}
+
+/* Wait until nothing is attached any more. On an error the break goes on. */
+static int break_wait(struct layout_break *brk, unsigned int state,
+		      void (*wait)(struct inode *inode))
+{
+	u64 begun = layout_lease_now_ms();
+	int error;
+
+	if (!READ_ONCE(brk->pending))
+		return 0;
+	error = ___wait_var_event(&brk->pending, !READ_ONCE(brk->pending),
+				  state, 0, 0,
+				  wait ? wait(brk->inode) : schedule());
+	trace_layout_lease_break_waited(brk->inode, brk->start, brk->last,
+					layout_lease_now_ms() - begun, error);
+	return error;
+}
+
+/* Take a range back from everybody, without a grace period. */
+static int break_now(struct inode *inode, loff_t start, loff_t last,
+		     unsigned int state)
+{
+	struct layout_break brk;
+	int error;
+
+	if (!layout_has_index(inode) ||
+	    !break_start(&brk, inode, break_first(start), break_last(last),
+			 layout_lease_now_ms(), LAYOUT_OP_NOW))
+		return 0;
+	error = break_wait(&brk, state, NULL);
+	break_end(&brk, 0);
+	return error;
+}
+
+static struct layout_op *outermost(struct layout_op *op)
+{
+	while (op->outer)
+		op = op->outer;
+	return op;
+}
+
+/* By when holders let go: one grace period for all of an operation. */
+static u64 op_deadline(struct layout_op *op)
+{
+	if (!op->deadline)
+		op->deadline = layout_lease_now_ms() + layout_lease_grace_ms();
+	return op->deadline;
+}
+
+void __layout_op_waits(void)
+{
+	op_deadline(outermost(current->layout_op));
+}
+
+/* What any part of the operation asks for. */
+static bool op_has_flag(const struct layout_op *op, unsigned int flags)
+{
+	for (; op; op = op->outer)
+		if (op->flags & flags)
+			return true;
+	return false;
+}
+
+/* An operation may have let go of the inode, as an NFS compound does. */
+static void op_drop_break(struct layout_op *op, unsigned int n, unsigned int how)
+{
+	struct inode *inode = op->brk[n].inode;
+
+	op->used &= ~BIT(n);
+	break_end(&op->brk[n], how);
+	iput(inode);
+}
+
+/*
+ * Put a break on record until the end of an operation. One that has all of the
+ * range is enough; one of another range, which the file had at another try, gives
+ * way to one that has both. There are two, for two inodes; no operation needs
+ * more, but if one did, the first one would go.
+ *
+ * Return: BREAK_*.
+ */
+static unsigned int break_record(struct layout_op *op, struct inode *inode,
+				 loff_t from, loff_t to)
+{
+	u64 start = break_first(from), last = break_last(to);
+	struct layout_break *brk;
+	unsigned int n, old = 0;
+
+	for (n = 0; n < ARRAY_SIZE(op->brk); n++) {
+		brk = &op->brk[n];
+		if (!(op->used & BIT(n)) || brk->inode != inode)
+			continue;
+		if (brk->start <= start && brk->last >= last)
+			return READ_ONCE(brk->pending) ? BREAK_PENDING : 0;
+		start = min(start, brk->start);
+		last = max(last, brk->last);
+		old = n;
+	}
+	if (op->used == BIT(ARRAY_SIZE(op->brk)) - 1)
+		op_drop_break(op, old, 0);
+	n = ffz(op->used);
+	brk = &op->brk[n];
+	if (!break_start(brk, inode, start, last, op_deadline(op),
+			 op->flags))
+		return 0;
+	ihold(inode);
+	op->used |= BIT(n);
+	if (n != old && (op->used & BIT(old)) && op->brk[old].inode == inode)
+		op_drop_break(op, old, 0);
+	return (brk->met ? BREAK_MET : 0) |
+	       (READ_ONCE(brk->pending) ? BREAK_PENDING : 0);
+}
+
+int __layout_break(struct inode *inode, loff_t start, loff_t last,
+		   void (*wait)(struct inode *inode))
+{
+	struct layout_op *op;
+
+	if (!layout_has_index(inode))
+		return 0;
+	if (op_has_flag(current->layout_op,
+			LAYOUT_OP_YIELD | LAYOUT_OP_YIELD_SOURCE) &&
+	    __layout_inode_is_leased(inode))
+		return -EOPNOTSUPP;
+	op = outermost(current->layout_op);
+	if (!(break_record(op, inode, start, last) & BREAK_PENDING))
+		return 0;
+	/* One inode and one range, hence one break. */
+	if (op->flags & LAYOUT_OP_LOCKED)
+		return wait ? break_wait(&op->brk[0], TASK_INTERRUPTIBLE,
+					 wait) : -ERESTARTSYS;
+	op->again = true;
+	return -EWOULDBLOCK;
+}
+EXPORT_SYMBOL_GPL(__layout_break);
+
+int __layout_break_two(struct inode *source, struct inode *dest)
+{
+	struct layout_op *op = current->layout_op;
+	unsigned int seen;
+	bool later;
+
+	if (!op)
+		return 0;
+	/* The holders may have let go since. */
+	later = op->later;
+	op->later = false;
+	if (op_has_flag(op, LAYOUT_OP_YIELD | LAYOUT_OP_YIELD_SOURCE) &&
+	    __layout_inode_is_leased(source))
+		return -EOPNOTSUPP;
+	if (op_has_flag(op, LAYOUT_OP_YIELD) && __layout_inode_is_leased(dest))
+		return -EOPNOTSUPP;
+	op = outermost(op);
+	seen = break_record(op, source, 0, LLONG_MAX);
+	if (dest != source)
+		seen |= break_record(op, dest, 0, LLONG_MAX);
+	if (!seen && !later)
+		return 0;
+	op->again = true;
+	return -EWOULDBLOCK;
+}
+EXPORT_SYMBOL_GPL(__layout_break_two);
+
+bool __layout_op_again(struct layout_op *op, loff_t ret)
+{
+	unsigned int n;
+
+	/* Done in another way, as a copy for example. */
+	if (ret >= 0) {
+		op->again = false;
+		return false;
+	}
+	if (op->flags & LAYOUT_OP_NONBLOCK) {
+		op->error = -EWOULDBLOCK;
+		return false;
+	}
+	op->again = false;
+	for (n = 0; n < ARRAY_SIZE(op->brk) && !op->error; n++)
+		if (op->used & BIT(n))
+			op->error = break_wait(&op->brk[n], TASK_INTERRUPTIBLE,
+					       NULL);
+	return !op->error;
+}
+EXPORT_SYMBOL_GPL(__layout_op_again);
+
+void __layout_op_end(struct layout_op *op, loff_t ret)
+{
+	unsigned int n, how = 0;
+
+	if (op->again || (op->flags & LAYOUT_OP_PROMISE))
+		how = LAYOUT_BREAK_PROMISE;
+	else if (ret >= 0 && !op->error)
+		how = LAYOUT_BREAK_DONE;
+	for (n = 0; n < ARRAY_SIZE(op->brk); n++)
+		if (op->used & BIT(n))
+			op_drop_break(op, n, how);
+}
+EXPORT_SYMBOL_GPL(__layout_op_end);
+
+/*
  * System calls
  */
 
@@ -303,32 +531,82 @@ static const struct layout_lease_ops *provider_get_or_load(void)
 	return ops;
 }
 
-/* A lease that nobody would break is not granted. */
-static bool layout_is_stable(struct inode *inode)
+/**
+ * layout_is_stable - do the blocks of a file stay in place until somebody asks?
+ * @inode: the inode
+ *
+ * A lease that nobody would break is not granted, and nothing is pinned under one
+ * that nobody breaks any more.
+ */
+bool layout_is_stable(struct inode *inode)
 {
 	const struct super_operations *sop = inode->i_sb->s_op;
 
-	return IS_DAX(inode) && sop->layout_stable && sop->layout_stable(inode);
+	return IS_DAX(inode) && sop->layout_stable &&
+	       sop->layout_stable(inode);
 }
+EXPORT_SYMBOL_GPL(layout_is_stable);
 
-/*
- * A breaker that does not wait comes again. As long as a grace period, it must
- * not find that the holders have let go and leased anew.
+/**
+ * layout_lease_exclude_changes - keep the layout of a file as it is
+ * @inode: the inode
+ *
+ * Each change of a layout holds invalidate_lock exclusively from its decision to
+ * its commit. Under it shared, a lease is granted and memory attached to blocks
+ * that nobody is about to move.
+ *
+ * Context: Process context, sleeps interruptibly.
+ * Return: 0; -ERESTARTSYS; -EOPNOTSUPP: the filesystem does not promise that the
+ *	blocks stay where they are.
  */
-static void embargo(struct inode *inode, u64 until)
+int layout_lease_exclude_changes(struct inode *inode)
 {
-	struct file_lock_context *ctx = locks_inode_context(inode);
+	struct rw_semaphore *lock = &inode->i_mapping->invalidate_lock;
 
-	if (ctx && READ_ONCE(ctx->flc_layout_embargo) != until)
-		WRITE_ONCE(ctx->flc_layout_embargo, until);
+	if (down_read_interruptible(lock))
+		return -ERESTARTSYS;
+	if (layout_is_stable(inode))
+		return 0;
+	up_read(lock);
+	return -EOPNOTSUPP;
 }
+EXPORT_SYMBOL_GPL(layout_lease_exclude_changes);
 
-static bool is_under_embargo(struct inode *inode)
+/**
+ * layout_lease_allow_changes - undo layout_lease_exclude_changes()
+ * @inode: the inode
+ */
+void layout_lease_allow_changes(struct inode *inode)
 {
-	struct file_lock_context *ctx = locks_inode_context(inode);
-
-	return ctx && layout_lease_now_ms() < READ_ONCE(ctx->flc_layout_embargo);
+	filemap_invalidate_unlock_shared(inode->i_mapping);
 }
+EXPORT_SYMBOL_GPL(layout_lease_allow_changes);
+
+/**
+ * layout_lease_hold - keep the provider and the static key, as a lease does
+ *
+ * Return: true: call layout_lease_unhold(). False: it is being unloaded.
+ */
+bool layout_lease_hold(void)
+{
+	if (!provider_get())
+		return false;
+	static_branch_deferred_inc(&layout_lease_key);
+	return true;
+}
+EXPORT_SYMBOL_GPL(layout_lease_hold);
+
+/**
+ * layout_lease_unhold - undo layout_lease_hold()
+ *
+ * May drop the last reference, see the top of this file.
+ */
+void layout_lease_unhold(void)
+{
+	static_branch_slow_dec_deferred(&layout_lease_key);
+	provider_put(provider_held());
+}
+EXPORT_SYMBOL_GPL(layout_lease_unhold);
 
 static int do_set_lease(unsigned int fd, struct file *file,
 			const struct layout_lease *arg)
@@ -350,8 +628,6 @@ static int do_set_lease(unsigned int fd, struct file *file,
 		return -EINVAL;
 	if (!layout_is_stable(inode))
 		return -EOPNOTSUPP;
-	if (is_under_embargo(inode))
-		return -EAGAIN;
 
 	ops = provider_get_or_load();
 	if (!ops)
@@ -389,13 +665,23 @@ static int unset_lease(struct file *file, const struct layout_lease *arg)
 /* Take the range from all holders, without a grace period. */
 static int seize(struct inode *inode, loff_t start, loff_t last)
 {
-	struct layout_break brk;
-	int error;
+	return break_now(inode, start, last, TASK_INTERRUPTIBLE);
+}
 
-	error = layout_break_begin(&brk, inode, start, last, LAYOUT_BREAK_NOW);
-	if (!error)
-		layout_break_end(&brk);
-	return error;
+/* For who may write the file, and will soon: start the break, do not wait. */
+static int start_break(struct file *file, loff_t start, loff_t last)
+{
+	struct layout_op op;
+	int error = 0;
+
+	if (!(file->f_mode & FMODE_WRITE))
+		return -EACCES;
+	if (!layout_leases_exist())
+		return 0;
+	layout_op_begin(&op, LAYOUT_OP_NONBLOCK | LAYOUT_OP_PROMISE);
+	if (break_record(&op, file_inode(file), start, last) & BREAK_PENDING)
+		error = -EWOULDBLOCK;
+	return layout_op_end(&op, error);
 }
 
 /* Of walks over all open files with leases. */
@@ -446,6 +732,7 @@ static int check_arg(struct file *file, const struct layout_lease *arg)
 static int do_setlayout(unsigned int fd, struct file *file,
 			const struct layout_lease *arg)
 {
+	loff_t last;
 	int error;
 
 	/* A directory will do. */
@@ -459,6 +746,7 @@ static int do_setlayout(unsigned int fd, struct file *file,
 	error = check_arg(file, arg);
 	if (error)
 		return error;
+	last = arg->len ? arg->start + arg->len - 1 : LLONG_MAX;
 	switch (arg->type) {
 	case F_RDLCK:
 	case F_WRLCK:
@@ -473,8 +761,9 @@ static int do_setlayout(unsigned int fd, struct file *file,
 		case LAYOUT_LEASE_SEIZE:
 			if (!capable(CAP_SYS_ADMIN))
 				return -EPERM;
-			return seize(file_inode(file), arg->start, arg->len ?
-				     arg->start + arg->len - 1 : LLONG_MAX);
+			return seize(file_inode(file), arg->start, last);
+		case LAYOUT_LEASE_BREAK:
+			return start_break(file, arg->start, last);
 		}
 	}
 	return -EINVAL;
@@ -553,176 +842,6 @@ void layout_lease_release(struct file *file)
 	found.ops->release(found.index, file);
 }
 
-/*
- * Breakers
- */
-
-bool __layout_inode_is_leased(const struct inode *inode)
-{
-	struct file_lock_context *ctx = locks_inode_context(inode);
-
-	return ctx && READ_ONCE(ctx->flc_layout_index);
-}
-EXPORT_SYMBOL_GPL(__layout_inode_is_leased);
-
-/* The unit of DAX mappings, hence of what an attachment pins. */
-#define BREAK_ALIGN (IS_ENABLED(CONFIG_FS_DAX_PMD) ? (u64)PMD_SIZE : PAGE_SIZE)
-
-/* Put a break on record. False: there is nothing to break. */
-static bool break_start(struct layout_break *brk, struct inode *inode,
-			loff_t start, loff_t last, unsigned int flags)
-{
-	struct layout_index found = layout_index_find(inode);
-
-	/* __layout_break_end() puts both. */
-	brk->index = found.index;
-	if (!found.index)
-		return false;
-	brk->inode = inode;
-	/* Both spellings of infinity are U64_MAX here, as for leases. */
-	brk->start = round_down((u64)start, BREAK_ALIGN);
-	brk->last = last == LLONG_MAX ? U64_MAX : (u64)last | (BREAK_ALIGN - 1);
-	brk->flags = flags;
-	found.ops->break_begin(brk);
-	trace_layout_lease_break(inode, brk->start, brk->last, flags,
-				 READ_ONCE(brk->pending));
-	return true;
-}
-
-/* Wait until nothing is attached any more. On an error the break goes on. */
-static int break_wait(struct layout_break *brk,
-		      void (*wait)(struct inode *inode))
-{
-	unsigned int state = brk->flags & LAYOUT_BREAK_UNINTERRUPTIBLE ?
-		TASK_UNINTERRUPTIBLE : TASK_INTERRUPTIBLE;
-	u64 begun = layout_lease_now_ms();
-	int error;
-
-	if (!READ_ONCE(brk->pending))
-		return 0;
-	if (brk->flags & LAYOUT_BREAK_NONBLOCK) {
-		embargo(brk->inode, begun + layout_lease_grace_ms());
-		error = -EWOULDBLOCK;
-	} else {
-		error = ___wait_var_event(&brk->pending,
-					  !READ_ONCE(brk->pending), state, 0, 0,
-					  wait ? wait(brk->inode) : schedule());
-	}
-	trace_layout_lease_break_waited(brk->inode, brk->start, brk->last,
-					layout_lease_now_ms() - begun, error);
-	return error;
-}
-
-int __layout_break_begin(struct layout_break *brk, struct inode *inode,
-			 loff_t start, loff_t last, unsigned int flags)
-{
-	int error = 0;
-
-	if (break_start(brk, inode, start, last, flags))
-		error = break_wait(brk, NULL);
-	if (error)
-		__layout_break_end(brk);
-	else if (flags & LAYOUT_BREAK_NONBLOCK)
-		/* Whoever was asked to come again has come. */
-		embargo(inode, 0);
-	return error;
-}
-EXPORT_SYMBOL_GPL(__layout_break_begin);
-
-/**
- * layout_break_begin_locked - the same for dax_break_layout()
- * @brk: token of the caller, on its stack
- * @inode: the inode
- * @start: first byte concerned
- * @last: last byte concerned, inclusive
- * @wait: schedule() with the lock dropped that page faults need, or NULL: do
- *	not wait
- *
- * Nothing is attached to the range from the return of this until
- * layout_break_end_locked(), even if nobody holds a lease yet; so this does not
- * ask the static key first.
- *
- * Context: Process context, may sleep through @wait, interruptible.
- * Return: 0, or -ERESTARTSYS.
- */
-int layout_break_begin_locked(struct layout_break *brk, struct inode *inode,
-			      loff_t start, loff_t last,
-			      void (*wait)(struct inode *inode))
-{
-	int error;
-
-	brk->index = NULL;
-	brk->inode = inode;
-	backstop_add(brk);
-	if (!layout_leases_exist() ||
-	    !break_start(brk, inode, start, last,
-			 wait ? 0 : LAYOUT_BREAK_NONBLOCK))
-		return 0;
-	error = break_wait(brk, wait);
-	if (error)
-		layout_break_end_locked(brk);
-	return error == -EWOULDBLOCK ? -ERESTARTSYS : error;
-}
-
-/**
- * layout_break_end_locked - undo layout_break_begin_locked()
- * @brk: token of a successful one
- *
- * Context: Process context, may sleep.
- */
-void layout_break_end_locked(struct layout_break *brk)
-{
-	layout_break_end(brk);
-	backstop_del(brk);
-}
-
-int __layout_break_begin_truncate(struct layout_break *brk,
-				  struct inode *inode, loff_t length,
-				  unsigned int flags)
-{
-	loff_t size = i_size_read(inode);
-
-	if (length < size)
-		return layout_break_begin(brk, inode, length, LLONG_MAX, flags);
-	if (length > size && !PAGE_ALIGNED(size))
-		return layout_break_begin(brk, inode, size - 1, size - 1, flags);
-	return 0;
-}
-EXPORT_SYMBOL_GPL(__layout_break_begin_truncate);
-
-int __layout_break_begin_two(struct layout_break *brk1, struct inode *inode1,
-			     struct layout_break *brk2, struct inode *inode2)
-{
-	int error = 0;
-
-	/* Both are on record before either is waited for, and stay there. */
-	break_start(brk1, inode1, 0, LLONG_MAX, 0);
-	break_start(brk2, inode2, 0, LLONG_MAX, 0);
-	if (brk1->index)
-		error = break_wait(brk1, NULL);
-	if (brk2->index && !error)
-		error = break_wait(brk2, NULL);
-	if (error) {
-		layout_break_end(brk2);
-		layout_break_end(brk1);
-	}
-	return error;
-}
-EXPORT_SYMBOL_GPL(__layout_break_begin_two);
-
-void __layout_break_end(struct layout_break *brk)
-{
-	const struct layout_lease_ops *ops;
-
-	scoped_guard(rcu)
-		ops = rcu_dereference(provider);
-	/* brk owns a module reference, so the provider is still there. */
-	ops->break_end(brk);
-	brk->index = NULL;
-	provider_put(ops);
-}
-EXPORT_SYMBOL_GPL(__layout_break_end);
-
 /* From pinning pages until they are where the consumer's unpin finds them. */
 DEFINE_STATIC_SRCU(pin_srcu);
 
@@ -753,12 +872,8 @@ EXPORT_SYMBOL_GPL(layout_pin_end);
 
 void __layout_revoke(struct inode *inode, loff_t start, loff_t last)
 {
-	struct layout_break brk;
-
 	/* Without an end of the wait there is no error. */
-	if (!layout_break_begin(&brk, inode, start, last, LAYOUT_BREAK_NOW |
-				LAYOUT_BREAK_UNINTERRUPTIBLE))
-		layout_break_end(&brk);
+	break_now(inode, start, last, TASK_UNINTERRUPTIBLE);
 }
 EXPORT_SYMBOL_GPL(__layout_revoke);
 
@@ -804,6 +919,16 @@ void layout_lease_revoked(const struct inode *inode, unsigned long count,
 }
 EXPORT_SYMBOL_GPL(layout_lease_revoked);
 
+/* Before the lock context of an inode is freed. */
+void layout_lease_evict(struct inode *inode)
+{
+	CLASS(layout_index, found)(inode);
+
+	/* No open file, no lease: only a promise to a breaker keeps an index. */
+	if (found.index)
+		found.ops->evict(found.index);
+}
+
 /*
  * Consumers
  */
@@ -827,7 +952,8 @@ EXPORT_SYMBOL_GPL(layout_lease_revoked);
  *	-EPERM: it holds some, but they do not cover the range;
  *	-EACCES: @write, and they do, but through an open file that is not open
  *	for writing, so that nobody knows that this one is written to;
- *	-EAGAIN: a break is under way there;
+ *	-EAGAIN: a break is under way there, or a lease there was taken back
+ *	since it was granted: ask for a new one;
  *	-ENOMEM.
  */
 struct layout_attachment *
@@ -837,13 +963,17 @@ layout_lease_attach(struct file *file, u64 start, u64 last, bool write,
 	struct layout_attachment *attachment = ERR_PTR(-EOPNOTSUPP);
 	struct inode *inode = file_inode(file);
 
-	if (!layout_leases_exist() || !layout_is_stable(inode))
+	if (!layout_leases_exist())
 		return attachment;
+	/* As a page fault: changes of the layout are excluded. */
+	filemap_invalidate_lock_shared(inode->i_mapping);
 	scoped_class(layout_index, found, inode)
 		if (found.index)
 			attachment = found.ops->attach(found.index, start, last,
-						       BREAK_ALIGN, write, ops,
-						       data);
+						       BREAK_ALIGN, write,
+						       layout_is_stable(inode),
+						       ops, data);
+	filemap_invalidate_unlock_shared(inode->i_mapping);
 	trace_layout_lease_attach(inode, start, last,
 				  PTR_ERR_OR_ZERO(attachment));
 	return attachment;

@@ -15,6 +15,7 @@ use crate::{
         Owner,
         State, //
     },
+    promise::Promises,
     range::Range, //
 };
 use core::mem::MaybeUninit;
@@ -72,8 +73,8 @@ pub(crate) type LeaseNode = IntervalNode<Lease, 2>;
 
 /// Leases, attachments and breaks of one inode.
 ///
-/// Published while it holds a lease or a break, then retired; whoever finds a retired one looks
-/// again.
+/// Published while it holds a lease, a break or a promise, then retired; whoever finds a retired one
+/// looks again.
 ///
 /// # Locks
 ///
@@ -110,8 +111,9 @@ pub(crate) struct Inner {
     pub(crate) retired: bool,
     holders: RBTree<FileId, Holder>,
     leases: IntervalTree<Lease, 2, OF_INODE>,
-    attached: IntervalTree<Attached, 2, OF_INODE>,
+    pub(crate) attached: IntervalTree<Attached, 2, OF_INODE>,
     pub(crate) breaks: BreakList,
+    pub(crate) promises: Promises,
     /// Where attachments have deadlines.
     pub(crate) doomed: Option<Range>,
     /// Of breaks and revocations, so that a holder is told once of each.
@@ -130,6 +132,7 @@ impl Index {
                         leases: IntervalTree::default(),
                         attached: IntervalTree::default(),
                         breaks: BreakList::new(),
+                        promises: Promises::new(),
                         doomed: None,
                         serial: 0,
                     },
@@ -143,63 +146,85 @@ impl Index {
         )
     }
 
-    /// Grants a lease, or changes its kind, atomically.
+    /// Takes back what dead holders have that are in the way of a lease, and waits for it.
+    pub(crate) fn make_way(this: &Arc<Self>, fresh: &Owner, arg: &Argument) -> Result {
+        let range = Range::from_argument(arg);
+        loop {
+            let inner = this.inner.lock();
+            let present = inner.owner(fresh.anchor.file_id());
+            let Some(dead) = inner.find_dead(present, &range) else {
+                return Ok(());
+            };
+            drop(inner);
+            Self::take_back(this, &dead, &Range::ALL)?.forget_owner(&dead);
+            this.retire_if_empty();
+        }
+    }
+
+    /// Grants a lease, or changes its kind, atomically. Changes of the layout are excluded meanwhile
+    /// (`layout_lease::ChangesExcluded`).
     pub(crate) fn grant(
         this: &Arc<Self>,
         fresh: &Arc<Owner>,
         arg: &Argument,
     ) -> Result<Result, Retired> {
+        let result = this.try_grant(fresh, arg);
+        // Whatever went wrong, an index that holds nothing does not stay.
+        this.retire_if_empty();
+        result
+    }
+
+    fn try_grant(&self, fresh: &Arc<Owner>, arg: &Argument) -> Result<Result, Retired> {
         let range = Range::from_argument(arg);
         let kind = Kind::from_type(arg.type_);
-        loop {
-            let (Ok(mut spares), Ok(entry)) = (
-                Spares::new(),
-                RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT),
-            ) else {
-                return Ok(Err(ENOMEM));
-            };
-            let mut inner = this.inner.lock();
-            if inner.retired {
-                return Err(Retired);
-            }
-
-            let present = inner.owner(fresh.anchor.file_id()).cloned();
-            if let Some(owner) = &present {
-                // One open file has one holder (invariant I4), as long as that one lives.
-                if !owner.anchor.is_current() && !owner.anchor.is_dead() {
-                    return Ok(Err(EBUSY));
-                }
-            }
-            if let Some(dead) = inner.find_dead(present.as_ref(), &range) {
-                drop(inner);
-                match Self::take_back(this, &dead, &Range::ALL) {
-                    Ok(mut inner) => inner.forget_owner(&dead),
-                    Err(error) => return Ok(Err(error)),
-                }
-                continue;
-            }
-
-            let owner = present.unwrap_or_else(|| {
-                let holder = Holder {
-                    owner: fresh.clone(),
-                    leases: IntervalTree::default(),
-                    attached: IntervalTree::default(),
-                };
-                let entry = entry.into_node(fresh.anchor.file_id(), holder);
-                inner.holders.insert(entry);
-                fresh.clone()
-            });
-            let result = inner
-                .check_grant(&owner, &range, kind)
-                .and_then(|()| inner.replace(&owner, &range, Some(kind), &mut spares));
-            match result {
-                Ok(()) => owner.link(kind),
-                Err(_) => inner.forget_without_leases(&owner),
-            }
-            drop(inner);
-            this.retire_if_empty();
-            return Ok(result);
+        let (Ok(mut spares), Ok(entry)) = (
+            Spares::new(),
+            RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT),
+        ) else {
+            return Ok(Err(ENOMEM));
+        };
+        let mut inner = self.inner.lock();
+        if inner.retired {
+            return Err(Retired);
         }
+
+        let present = inner.owner(fresh.anchor.file_id()).cloned();
+        if let Some(owner) = &present {
+            // One open file has one holder (invariant I4), as long as that one lives.
+            if !owner.anchor.is_current() && !owner.anchor.is_dead() {
+                return Ok(Err(EBUSY));
+            }
+        }
+        // It has died since `make_way`.
+        if inner.find_dead(present.as_ref(), &range).is_some() {
+            return Ok(Err(EAGAIN));
+        }
+
+        let owner = present.unwrap_or_else(|| {
+            let holder = Holder {
+                owner: fresh.clone(),
+                leases: IntervalTree::default(),
+                attached: IntervalTree::default(),
+            };
+            let entry = entry.into_node(fresh.anchor.file_id(), holder);
+            inner.holders.insert(entry);
+            fresh.clone()
+        });
+        let result = inner
+            .check_grant(&owner, &range, kind)
+            .and_then(|()| inner.replace(&owner, &range, Some(kind), &mut spares));
+        match result {
+            Ok(()) => owner.link(kind),
+            Err(_) => inner.forget_without_leases(&owner),
+        }
+        Ok(result)
+    }
+
+    /// Returns whether there are leases in a range that were not taken back.
+    pub(crate) fn is_leased(&self, range: &Range) -> bool {
+        let inner = self.inner.lock();
+        let mut leases = inner.leases_in(range);
+        leases.any(|(part, lease)| inner.state_of(&part, &lease).is_live())
     }
 
     /// `F_UNLCK`.
@@ -295,14 +320,22 @@ impl Index {
         bytes: Range,
         unit: u64,
         write: bool,
+        stable: bool,
         consumer: ConsumerRef,
     ) -> Result<Arc<Node>> {
         let pinned = bytes.round_out(unit);
         let memory = UniqueArc::<Node>::new_uninit(GFP_KERNEL_ACCOUNT)?;
         let mut inner = this.inner.lock();
         let (owner, file) = inner.cover(&bytes, write)?;
-        // A lease may have been granted beside a break that meets the same DAX mapping.
-        if inner.breaks.overlaps(pinned.start, pinned.last) {
+        if !stable {
+            drop(inner);
+            drop(file);
+            return Err(EOPNOTSUPP);
+        }
+        // A lease may have been granted beside a break that meets the same DAX mapping, or beside
+        // what is kept free for one.
+        inner.promises.expire(layout_lease::now_ms());
+        if inner.breaks.overlaps(pinned.start, pinned.last) || inner.promises.overlaps(&pinned) {
             drop(inner);
             drop(file);
             return Err(EAGAIN);
@@ -322,7 +355,10 @@ impl Index {
         // From here on the consumer is not called.
         let file = node.detach();
         let index = node.index.clone();
-        index.inner.lock().settle(&node);
+        let mut inner = index.inner.lock();
+        inner.settle(&node);
+        index.schedule(&inner);
+        drop(inner);
         index.changed.notify_all();
         // Unpinned first, then put: this may evict an inode, which waits for its pages.
         drop(file);
@@ -331,7 +367,11 @@ impl Index {
     /// Withdraws an index that holds nothing any more.
     pub(crate) fn retire_if_empty(self: &Arc<Self>) {
         let mut inner = self.inner.lock();
-        if inner.retired || !inner.holders.is_empty() || !inner.breaks.is_empty() {
+        if inner.retired
+            || !inner.holders.is_empty()
+            || !inner.breaks.is_empty()
+            || !inner.promises.is_empty()
+        {
             return;
         }
         inner.retired = true;
@@ -341,6 +381,14 @@ impl Index {
         drop(inner);
         // What the queue owns would keep the module until the deadline.
         drop(workqueue::cancel_delayed(self));
+    }
+}
+
+impl Index {
+    /// The inode goes away, with no lease and no break left.
+    pub(crate) fn evict(this: &Arc<Self>) {
+        this.inner.lock().promises.clear();
+        this.retire_if_empty();
     }
 }
 
@@ -465,8 +513,9 @@ impl Inner {
     }
 
     /// May `owner` get or change a lease on `range`?
-    fn check_grant(&self, owner: &Arc<Owner>, range: &Range, kind: Kind) -> Result {
-        if self.breaks.overlaps(range.start, range.last) {
+    fn check_grant(&mut self, owner: &Arc<Owner>, range: &Range, kind: Kind) -> Result {
+        self.promises.expire(layout_lease::now_ms());
+        if self.breaks.overlaps(range.start, range.last) || self.promises.overlaps(range) {
             return Err(EAGAIN);
         }
         for (part, lease) in self.leases_in(range) {
@@ -496,11 +545,11 @@ impl Inner {
             if !owner.anchor.is_current() {
                 continue;
             }
-            let state = self.state_of(&part, &lease);
-            if !state.is_live() || !owner.cover.extend(self.serial, range, &part) {
+            if !owner.cover.extend(self.serial, range, &part) {
                 continue;
             }
-            if state == State::Breaking {
+            // What was recalled stays on record until the holder asks anew.
+            if self.state_of(&part, &lease) != State::Granted {
                 owner.cover.spoil();
             }
             if part.last < range.last {

@@ -11,6 +11,7 @@
 //! * `attachment.rs`: memory that is attached to leases, and how it is taken back;
 //! * `index.rs`: grant, release, attach and detach; **locks are described there**;
 //! * `breaker.rs`: **how a lease is broken**;
+//! * `promise.rs`: what is kept free for a breaker who does not wait;
 //! * `hooks.c`, built in: system calls, and the sleep of the breaker;
 //! * `anchor.c`, built in: who holds leases, signals, `/proc/layout_leases`.
 //!
@@ -21,6 +22,7 @@ use kernel::{
         Anchor,
         Argument,
         Break,
+        BreakEnd,
         ConsumerRef,
         FileId,
         Home,
@@ -43,6 +45,7 @@ mod attachment;
 mod breaker;
 mod index;
 mod lease;
+mod promise;
 mod range;
 
 use index::Index;
@@ -97,6 +100,10 @@ impl Provider for Index {
         lease::Owner::new(anchor)
     }
 
+    fn make_way(this: ArcBorrow<'_, Self>, owner: &Self::Owner, arg: &Argument) -> Result {
+        Index::make_way(&this.into(), owner, arg)
+    }
+
     fn set(
         this: ArcBorrow<'_, Self>,
         owner: &Self::Owner,
@@ -129,14 +136,22 @@ impl Provider for Index {
         Index::release(&this.into(), file);
     }
 
-    unsafe fn break_begin(this: ArcBorrow<'_, Self>, brk: &Break) {
-        // SAFETY: By the caller.
-        unsafe { Index::break_begin(&this.into(), brk) };
+    fn is_leased(this: ArcBorrow<'_, Self>, start: u64, last: u64) -> bool {
+        this.is_leased(&range::Range { start, last })
     }
 
-    unsafe fn break_end(this: ArcBorrow<'_, Self>, brk: &Break) {
+    unsafe fn break_begin(this: ArcBorrow<'_, Self>, brk: &Break) -> Result<(), Retired> {
         // SAFETY: By the caller.
-        unsafe { Index::break_end(&this.into(), brk) };
+        unsafe { Index::break_begin(&this.into(), brk) }
+    }
+
+    unsafe fn break_end(this: ArcBorrow<'_, Self>, brk: &Break, how: BreakEnd) {
+        // SAFETY: By the caller.
+        unsafe { Index::break_end(&this.into(), brk, how) };
+    }
+
+    fn evict(this: ArcBorrow<'_, Self>) {
+        Index::evict(&this.into());
     }
 
     fn attach(
@@ -145,10 +160,11 @@ impl Provider for Index {
         last: u64,
         unit: u64,
         write: bool,
+        stable: bool,
         consumer: ConsumerRef,
     ) -> Result<Self::Attachment> {
         let bytes = range::Range { start, last };
-        Index::attach(&this.into(), bytes, unit, write, consumer)
+        Index::attach(&this.into(), bytes, unit, write, stable, consumer)
     }
 
     fn detach(attachment: Self::Attachment) {

@@ -64,6 +64,10 @@ impl Range {
         self.start <= other.start && other.last <= self.last
     }
 
+    pub(crate) fn overlaps(&self, other: &Range) -> bool {
+        self.start <= other.last && other.start <= self.last
+    }
+
     /// Rounds outward to a power of two.
     pub(crate) fn round_out(&self, unit: u64) -> Self {
         Self {
@@ -144,6 +148,8 @@ mod tests {
 
     #[test]
     fn overlap() {
+        assert!(range(0, 9).overlaps(&range(9, 20)) && range(9, 20).overlaps(&range(0, 9)));
+        assert!(!range(0, 9).overlaps(&range(10, 20)) && !range(10, 20).overlaps(&range(0, 9)));
         assert_eq!(range(0, 9).common(&range(5, 20)), range(5, 9));
         assert_eq!(range(0, 9).hull(&range(20, 29)), range(0, 29));
     }

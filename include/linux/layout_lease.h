@@ -4,8 +4,9 @@
  *
  * Three parties meet here, none of which calls another one directly:
  *
- *  - breakers (VFS, DAX, filesystems) bracket an operation that frees, moves or
- *    shares blocks with layout_break_begin() and layout_break_end();
+ *  - breakers free, move or share blocks. A filesystem asks with layout_break(),
+ *    with its locks held and when nothing can refuse the operation any more;
+ *    the VFS, which holds no locks, waits in layout_op_again();
  *  - consumers (RDMA memory regions) attach pinned pages to a lease and give
  *    the operations that take the pages back;
  *  - the provider (layout_lease.ko) keeps leases, attachments and breaks of
@@ -21,6 +22,7 @@
 #include <linux/jump_label.h>
 #include <linux/jump_label_ratelimit.h>
 #include <linux/list.h>
+#include <linux/sched.h>
 #include <linux/types.h>
 
 struct dev_pagemap;
@@ -33,37 +35,76 @@ struct layout_attachment;
 struct module;
 struct seq_file;
 
-/* The breaker does not wait: -EWOULDBLOCK while something is attached. */
-#define LAYOUT_BREAK_NONBLOCK	0x1
-/* No grace period for anybody. */
-#define LAYOUT_BREAK_NOW	0x2
-/* A signal does not end the wait. */
-#define LAYOUT_BREAK_UNINTERRUPTIBLE	0x4
-
 /**
- * struct layout_break - one break, on the stack of the breaker
+ * struct layout_break - one break of one file, in the layout_op of its breaker
  * @node: on the list of breaks of @index, protected by the index lock
- * @index: the provider's index, with a reference; NULL: nothing to end
+ * @index: the provider's index, with a reference
+ * @inode: whose layout changes; with a reference, if of an operation
  * @start: first byte, rounded down to the largest DAX entry
  * @last: last byte, inclusive, rounded up likewise
- * @flags: LAYOUT_BREAK_*
+ * @deadline: by which holders have let go, as layout_lease_now_ms()
  * @pending: attachments that overlap; written under the index lock
- * @inode: whose layout changes
- * @backstop: of layout_break_begin_locked(): among the breaks with locks held
+ * @met: leases were in the way when it began
  *
- * From begin to end overlapping grants and attachments fail with -EAGAIN, so
- * that @pending can only fall. Brackets do not exclude each other.
+ * While it is on record overlapping grants and attachments fail with -EAGAIN, so
+ * that @pending can only fall. Breaks do not exclude each other.
  */
 struct layout_break {
 	struct list_head node;
 	void *index;
+	struct inode *inode;
 	u64 start;
 	u64 last;
-	unsigned int flags;
+	u64 deadline;
 	unsigned long pending;
-	struct inode *inode;
-	struct hlist_node backstop;
+	bool met;
 };
+
+/*
+ * How a break ends: the layout was changed; or not, and the breaker will come
+ * again, for whom the range is kept free for a while; or neither.
+ */
+#define LAYOUT_BREAK_DONE	0x1
+#define LAYOUT_BREAK_PROMISE	0x2
+
+/**
+ * struct layout_op - an operation that may change the layout of files
+ * @outer: the operation that this one is a part of, as overlayfs makes them
+ * @flags: LAYOUT_OP_*
+ * @deadline: by which all lease holders in the way have let go, those that it
+ *	meets later too; 0 until it waits for the first one
+ * @later: a filesystem has put off waiting for pages until layout_break_two()
+ * @again: a filesystem has backed out, since something is attached
+ * @used: which of @brk are on record, a bit each
+ * @error: why it is not tried again
+ * @brk: breaks on record from the first try to the end of the operation
+ *
+ * On the stack of a caller that holds no locks, current->layout_op points to it.
+ * Only the outermost one waits and has breaks.
+ */
+struct layout_op {
+	struct layout_op *outer;
+	unsigned int flags;
+	u64 deadline;
+	bool later;
+	bool again;
+	u8 used;
+	int error;
+	struct layout_break brk[2];
+};
+
+/* Do not wait: -EWOULDBLOCK while something is attached. */
+#define LAYOUT_OP_NONBLOCK	0x1
+/* Take no lease away: -EOPNOTSUPP if there is one. */
+#define LAYOUT_OP_YIELD		0x2
+/* The same for leases of the source of a clone. */
+#define LAYOUT_OP_YIELD_SOURCE	0x4
+/* Keep what was broken free, until the change comes. */
+#define LAYOUT_OP_PROMISE	0x8
+/* Nobody above can wait: wait where the lease is met. */
+#define LAYOUT_OP_LOCKED	0x10
+/* No grace period: of a break outside of an operation, for its tracepoint. */
+#define LAYOUT_OP_NOW		0x20
 
 /**
  * struct layout_consumer_ops - how to take pages back from a consumer
@@ -97,10 +138,14 @@ struct layout_consumer_ops {
  * @visit: does the walk with this number meet the inode for the first time?
  *	(again, if another walk met it in between)
  * @release: the last reference of an open file that has an anchor is gone
- * @break_begin: start a break and count what is attached in brk->pending
- * @break_end: end it and drop brk->index
+ * @is_leased: are there leases in a range that were not taken back?
+ * @break_begin: start a break, fill in brk->pending and brk->met; false: the
+ *	index was withdrawn, since it held nothing
+ * @break_end: end it as LAYOUT_BREAK_* says, and drop brk->index
+ * @evict: the inode goes away; no lease is left
  * @attach: attach to leases of the current process that cover [start, last],
- *	through a file that is open for writing if @write; breaks meet it in the
+ *	through a file that is open for writing if @write, unless the filesystem
+ *	does not keep the blocks in place (not @stable); breaks meet it in the
  *	range rounded outward to @unit
  * @detach: remove an attachment; waits for a call into the consumer
  *
@@ -119,10 +164,12 @@ struct layout_lease_ops {
 	void (*bury)(void *index, struct file *file);
 	bool (*visit)(void *index, u64 walk);
 	void (*release)(void *index, struct file *file);
-	void (*break_begin)(struct layout_break *brk);
-	void (*break_end)(struct layout_break *brk);
+	bool (*is_leased)(void *index, u64 start, u64 last);
+	bool (*break_begin)(struct layout_break *brk);
+	void (*break_end)(struct layout_break *brk, unsigned int how);
+	void (*evict)(void *index);
 	struct layout_attachment *(*attach)(void *index, u64 start, u64 last,
-					    u64 unit, bool write,
+					    u64 unit, bool write, bool stable,
 					    const struct layout_consumer_ops *ops,
 					    void *data);
 	void (*detach)(struct layout_attachment *attachment);
@@ -140,6 +187,7 @@ int fcntl_setlease_layout(unsigned int fd, struct file *file, int type);
 
 /* fs/locks.c */
 void layout_lease_release(struct file *file);
+void layout_lease_evict(struct inode *inode);
 struct file_lock_context *locks_layout_context(struct inode *inode);
 void locks_insert_layout(struct file_lease *fl);
 void locks_delete_layout(struct file_lease *fl);
@@ -147,19 +195,13 @@ bool locks_leases_enabled(void);
 int locks_lease_break_time(void);
 
 /* Breakers */
-bool __layout_inode_is_leased(const struct inode *inode);
-int __layout_break_begin(struct layout_break *brk, struct inode *inode,
-			 loff_t start, loff_t last, unsigned int flags);
-int layout_break_begin_locked(struct layout_break *brk, struct inode *inode,
-			      loff_t start, loff_t last,
-			      void (*wait)(struct inode *inode));
-void layout_break_end_locked(struct layout_break *brk);
-int __layout_break_begin_two(struct layout_break *brk1, struct inode *inode1,
-			     struct layout_break *brk2, struct inode *inode2);
-int __layout_break_begin_truncate(struct layout_break *brk,
-				  struct inode *inode, loff_t length,
-				  unsigned int flags);
-void __layout_break_end(struct layout_break *brk);
+bool __layout_inode_is_leased(struct inode *inode);
+int __layout_break(struct inode *inode, loff_t start, loff_t last,
+		   void (*wait)(struct inode *inode));
+int __layout_break_two(struct inode *source, struct inode *dest);
+bool __layout_op_again(struct layout_op *op, loff_t ret);
+void __layout_op_end(struct layout_op *op, loff_t ret);
+void __layout_op_waits(void);
 void __layout_revoke(struct inode *inode, loff_t start, loff_t last);
 void __layout_revoke_pagemap(const struct dev_pagemap *pgmap);
 
@@ -168,6 +210,7 @@ struct layout_attachment *
 layout_lease_attach(struct file *file, u64 start, u64 last, bool write,
 		    const struct layout_consumer_ops *ops, void *data);
 void layout_lease_detach(struct layout_attachment *attachment);
+bool layout_is_stable(struct inode *inode);
 int layout_pin_begin(void);
 void layout_pin_end(int section);
 
@@ -179,6 +222,10 @@ void *layout_lease_index_get(const struct layout_lease_ops *ops,
 void *layout_lease_index_publish(const struct layout_lease_ops *ops,
 				 struct inode *inode, void *index);
 void layout_lease_index_unpublish(struct inode *inode);
+int layout_lease_exclude_changes(struct inode *inode);
+void layout_lease_allow_changes(struct inode *inode);
+bool layout_lease_hold(void);
+void layout_lease_unhold(void);
 u64 layout_lease_now_ms(void);
 u64 layout_lease_grace_ms(void);
 void layout_lease_revoked(const struct inode *inode, unsigned long count,
@@ -206,105 +253,173 @@ static inline bool layout_leases_exist(void)
 }
 
 /**
- * layout_inode_is_leased - does anybody hold a layout lease on a file?
+ * layout_inode_is_leased - is there a layout lease that a change would take?
  * @inode: the inode
  *
- * For operations that can do without changing the layout. Not a promise: a lease
- * may come or go at any time.
+ * Stable while invalidate_lock is held exclusively: nobody is granted one then.
+ *
+ * Context: Process context, may sleep.
  */
-static inline bool layout_inode_is_leased(const struct inode *inode)
+static inline bool layout_inode_is_leased(struct inode *inode)
 {
 	return layout_leases_exist() && __layout_inode_is_leased(inode);
 }
 
 /**
- * layout_break_begin - an operation is about to change the layout of a file
- * @brk: token of the caller, on its stack
- * @inode: the inode whose blocks are freed, moved, shared or unmapped
- * @start: first byte concerned
- * @last: last byte concerned, inclusive; LLONG_MAX or -1 reach to infinity
- * @flags: LAYOUT_BREAK_*
+ * layout_op_begin - an operation that may change layouts begins
+ * @op: on the stack of the caller
+ * @flags: LAYOUT_OP_*
  *
- * Signals the holders of all leases that overlap, and returns when nothing is
- * attached to the range any more: the holders let go, or the grace period is
- * over and their attachments were revoked. Leases of the caller itself are
- * taken back at once and without a signal.
+ * The caller holds no lock, no write access and no freeze protection that others
+ * could miss, when it calls layout_op_again() at the latest::
  *
- * Call it before filesystem locks are taken and before a freeze is blocked.
- * Costs a disabled static branch while nobody holds a layout lease.
+ *	layout_op_begin(&op, 0);
+ *	do {
+ *		ret = lock everything, check, change, unlock;
+ *	} while (layout_op_again(&op, ret));
+ *	return layout_op_end(&op, ret);
  *
- * Context: Process context, may sleep, interruptible.
- * Return: 0: call layout_break_end() when the operation is over.
- *	-EWOULDBLOCK with LAYOUT_BREAK_NONBLOCK, -ERESTARTSYS on a signal: the
- *	holders keep their grace period, and there is nothing to end.
+ * Costs a few instructions, also if nobody ever leases anything: a first lease
+ * may come while the operation waits for a lock.
  */
-static inline int layout_break_begin(struct layout_break *brk,
-				     struct inode *inode, loff_t start,
-				     loff_t last, unsigned int flags)
+static inline void layout_op_begin(struct layout_op *op, unsigned int flags)
 {
-	brk->index = NULL;
-	if (!layout_leases_exist())
-		return 0;
-	return __layout_break_begin(brk, inode, start, last, flags);
+	op->outer = current->layout_op;
+	op->flags = flags;
+	op->deadline = 0;
+	op->later = false;
+	op->again = false;
+	op->used = 0;
+	op->error = 0;
+	current->layout_op = op;
 }
 
 /**
- * layout_break_begin_truncate - a file is about to get another size
- * @brk: token of the caller, on its stack
- * @inode: the inode
- * @length: its new size in bytes
- * @flags: LAYOUT_BREAK_*
+ * layout_op_again - wait for lease holders, if the operation has met any
+ * @op: the operation
+ * @ret: what it returned, negative for an error
  *
- * A smaller size takes blocks away from the new last one on, a larger one
- * zeroes the rest of the old last block. The size need not be locked: this is
- * for the wait outside the locks, the filesystem looks again.
- *
- * Context and return: as layout_break_begin().
+ * Context: Process context, no locks held. Sleeps interruptibly until the holders
+ *	have let go, at most until the grace period is over and the devices have
+ *	stopped.
+ * Return: true: do it again.
  */
-static inline int layout_break_begin_truncate(struct layout_break *brk,
-					      struct inode *inode,
-					      loff_t length, unsigned int flags)
+static inline bool layout_op_again(struct layout_op *op, loff_t ret)
 {
-	brk->index = NULL;
-	if (!layout_leases_exist())
-		return 0;
-	return __layout_break_begin_truncate(brk, inode, length, flags);
+	return unlikely(op->again) && __layout_op_again(op, ret);
 }
 
 /**
- * layout_break_begin_two - an operation shares or exchanges blocks of two files
- * @brk1: token of the caller, on its stack
- * @inode1: an inode, all of it
- * @brk2: another token
- * @inode2: the other inode, or the same
- *
- * The holders of both share one grace period.
- *
- * Context: Process context, may sleep, interruptible.
- * Return: 0: call layout_break_end() for both. -ERESTARTSYS: for none.
- */
-static inline int layout_break_begin_two(struct layout_break *brk1,
-					 struct inode *inode1,
-					 struct layout_break *brk2,
-					 struct inode *inode2)
-{
-	brk1->index = NULL;
-	brk2->index = NULL;
-	if (!layout_leases_exist())
-		return 0;
-	return __layout_break_begin_two(brk1, inode1, brk2, inode2);
-}
-
-/**
- * layout_break_end - the operation is over
- * @brk: token of a successful layout_break_begin()
+ * layout_op_end - the operation is over, and its locks are dropped
+ * @op: the operation
+ * @ret: what it returned
  *
  * Context: Process context, may sleep.
+ * Return: @ret, or why the wait failed: -ERESTARTSYS, or -EWOULDBLOCK with
+ *	LAYOUT_OP_NONBLOCK. The holders keep their grace period then.
  */
-static inline void layout_break_end(struct layout_break *brk)
+static inline loff_t layout_op_end(struct layout_op *op, loff_t ret)
 {
-	if (brk->index)
-		__layout_break_end(brk);
+	current->layout_op = op->outer;
+	if (unlikely(op->used))
+		__layout_op_end(op, ret);
+	return op->error ?: ret;
+}
+
+/* For dax_break_layout(), whose caller may have none. */
+static inline void layout_op_begin_locked(struct layout_op *op)
+{
+	if (!current->layout_op)
+		layout_op_begin(op, LAYOUT_OP_LOCKED);
+}
+
+static inline void layout_op_end_locked(struct layout_op *op, int error)
+{
+	if (current->layout_op == op)
+		layout_op_end(op, error);
+}
+
+/**
+ * layout_op_waits - the caller is about to wait for a lease of another kind
+ *
+ * The grace period of the operation begins, so that it does not wait for one
+ * after the other.
+ */
+static inline void layout_op_waits(void)
+{
+	if (current->layout_op)
+		__layout_op_waits();
+}
+
+/**
+ * layout_break - blocks of a file are about to be freed, moved or unmapped
+ * @inode: the inode
+ * @start: first byte concerned
+ * @last: last byte concerned, inclusive; LLONG_MAX reaches to infinity
+ * @wait: schedule() with the lock dropped that page faults need
+ *
+ * Asks the holders of all leases that overlap to let go, and puts the break on
+ * record until the whole operation is over: nothing there is granted or attached
+ * until then. Leases of the caller itself are taken back at once and without a
+ * signal. Call it when the operation cannot be refused any more, through
+ * dax_break_layout().
+ *
+ * Context: Process context, invalidate_lock of @inode held exclusively, which
+ *	excludes first leases. Does not sleep for holders, but for a caller who
+ *	has no layout_op, in @wait.
+ * Return: 0: nothing is attached. -EWOULDBLOCK: back out, nothing being changed;
+ *	the caller of the filesystem comes again. -EOPNOTSUPP: LAYOUT_OP_YIELD.
+ *	-ERESTARTSYS from @wait, or without it.
+ */
+static inline int layout_break(struct inode *inode, loff_t start, loff_t last,
+			       void (*wait)(struct inode *inode))
+{
+	if (!layout_leases_exist())
+		return 0;
+	return __layout_break(inode, start, last, wait);
+}
+
+/**
+ * layout_break_later - can waiting for the users of pages be put off?
+ * @inode1: an inode
+ * @inode2: another one, or the same
+ *
+ * If there are leases, layout_break_two() asks their holders when all else was
+ * checked, and then has the caller come again. So what leases pin need not be
+ * waited for yet, and what is checked now need not hold.
+ *
+ * Context: Process context, invalidate_lock of both held exclusively.
+ */
+static inline bool layout_break_later(struct inode *inode1,
+				      struct inode *inode2)
+{
+	struct layout_op *op = current->layout_op;
+
+	if (!op || (!layout_inode_is_leased(inode1) &&
+		    !layout_inode_is_leased(inode2)))
+		return false;
+	op->later = true;
+	return true;
+}
+
+/**
+ * layout_break_two - blocks are about to be shared or exchanged
+ * @source: an inode, all of it; of a clone, the one that is not written to
+ * @dest: the other inode, or the same
+ *
+ * As layout_break(), for both before either is waited for. If any lease was in
+ * the way the caller has to come again, and then meets none.
+ *
+ * Context: Process context, invalidate_lock of both held exclusively.
+ * Return: 0: nobody holds a lease on either. -EWOULDBLOCK, -EOPNOTSUPP: as
+ *	layout_break().
+ */
+static inline int layout_break_two(struct inode *source, struct inode *dest)
+{
+	if (!layout_leases_exist() &&
+	    likely(!current->layout_op || !current->layout_op->later))
+		return 0;
+	return __layout_break_two(source, dest);
 }
 
 /**
@@ -340,7 +455,12 @@ static inline void layout_revoke_pagemap(const struct dev_pagemap *pgmap)
 
 #else /* !CONFIG_LAYOUT_LEASE_HOOKS */
 
-static inline bool layout_inode_is_leased(const struct inode *inode)
+static inline bool layout_leases_exist(void)
+{
+	return false;
+}
+
+static inline bool layout_inode_is_leased(struct inode *inode)
 {
 	return false;
 }
@@ -363,42 +483,47 @@ static inline int fcntl_setlease_layout(unsigned int fd, struct file *file,
 	return -EINVAL;
 }
 
-static inline int layout_break_begin(struct layout_break *brk,
-				     struct inode *inode, loff_t start,
-				     loff_t last, unsigned int flags)
+static inline void layout_op_begin(struct layout_op *op, unsigned int flags)
+{
+}
+
+static inline bool layout_op_again(struct layout_op *op, loff_t ret)
+{
+	return false;
+}
+
+static inline loff_t layout_op_end(struct layout_op *op, loff_t ret)
+{
+	return ret;
+}
+
+static inline void layout_op_waits(void)
+{
+}
+
+static inline void layout_op_begin_locked(struct layout_op *op)
+{
+}
+
+static inline void layout_op_end_locked(struct layout_op *op, int error)
+{
+}
+
+static inline int layout_break(struct inode *inode, loff_t start, loff_t last,
+			       void (*wait)(struct inode *inode))
 {
 	return 0;
 }
 
-static inline int layout_break_begin_two(struct layout_break *brk1,
-					 struct inode *inode1,
-					 struct layout_break *brk2,
-					 struct inode *inode2)
+static inline bool layout_break_later(struct inode *inode1,
+				      struct inode *inode2)
+{
+	return false;
+}
+
+static inline int layout_break_two(struct inode *source, struct inode *dest)
 {
 	return 0;
-}
-
-static inline int layout_break_begin_locked(struct layout_break *brk,
-					    struct inode *inode, loff_t start,
-					    loff_t last,
-					    void (*wait)(struct inode *inode))
-{
-	return 0;
-}
-
-static inline int layout_break_begin_truncate(struct layout_break *brk,
-					      struct inode *inode,
-					      loff_t length, unsigned int flags)
-{
-	return 0;
-}
-
-static inline void layout_break_end(struct layout_break *brk)
-{
-}
-
-static inline void layout_break_end_locked(struct layout_break *brk)
-{
 }
 
 static inline void layout_revoke(struct inode *inode, loff_t start, loff_t last)
@@ -410,29 +535,5 @@ static inline void layout_revoke_pagemap(const struct dev_pagemap *pgmap)
 }
 
 #endif /* CONFIG_LAYOUT_LEASE_HOOKS */
-
-/**
- * layout_break_try - ask the holders to let go, and do not wait
- * @inode: the inode
- * @start: first byte
- * @last: last byte, inclusive
- *
- * For a caller that comes again, and then does what brackets itself.
- *
- * Context: Process context, may sleep, but not for the holders.
- * Return: 0, or -EWOULDBLOCK: something still is attached.
- */
-static inline int layout_break_try(struct inode *inode, loff_t start,
-				   loff_t last)
-{
-	struct layout_break brk;
-	int error;
-
-	error = layout_break_begin(&brk, inode, start, last,
-				   LAYOUT_BREAK_NONBLOCK);
-	if (!error)
-		layout_break_end(&brk);
-	return error;
-}
 
 #endif /* _LINUX_LAYOUT_LEASE_H */

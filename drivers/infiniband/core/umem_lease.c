@@ -148,7 +148,10 @@ static int check_pages(struct page **pages, int nr,
 	for (i = 0; i < nr; i++) {
 		struct folio *folio = page_folio(pages[i]);
 
-		/* Not the zero page of a hole, nor a block that files share. */
+		/* There is no block in a hole, nor data in an unwritten one. */
+		if (is_zero_folio(folio) || is_huge_zero_folio(folio))
+			return -ENODATA;
+		/* Not a block that files share. */
 		if (!folio_is_fsdax(folio) || folio->mapping != mapping)
 			return -EOPNOTSUPP;
 		/* memunmap_pages() has taken back, or will, what came before. */
@@ -191,6 +194,9 @@ static int pin_piece(struct umem_pieces *pieces, const struct umem_piece *piece,
 		gup_flags |= FOLL_WRITE;
 	pinned = pin_user_pages(addr, nr, gup_flags, pages) ?: -EFAULT;
 	ret = check_pages(pages, pinned, piece->mapping) ?: pinned;
+	/* Asked when it was attached, and now that the pages are pinned. */
+	if (ret > 0 && !layout_is_stable(file_inode(vma->vm_file)))
+		ret = -EOPNOTSUPP;
 	if (ret < 0 && pinned > 0)
 		unpin_user_pages(pages, pinned);
 unlock:

@@ -23,9 +23,9 @@
 
 #define show_break_flags(flags)						\
 	__print_flags(flags, "|",					\
-		      { LAYOUT_BREAK_NONBLOCK, "NONBLOCK" },		\
-		      { LAYOUT_BREAK_NOW, "NOW" },			\
-		      { LAYOUT_BREAK_UNINTERRUPTIBLE, "UNINTERRUPTIBLE" })
+		      { LAYOUT_OP_NONBLOCK, "NONBLOCK" },		\
+		      { LAYOUT_OP_LOCKED, "LOCKED" },			\
+		      { LAYOUT_OP_NOW, "NOW" })
 
 #define show_signal_reason(reason)			\
 	__print_symbolic(reason,			\

@@ -110,12 +110,12 @@ impl<T: Consumer> Attachment<T> {
     ///   move without notice.
     /// * [`EPERM`]: it holds some, but they do not cover the range.
     /// * [`EACCES`]: they do, but through an open file that is not open for writing.
-    /// * [`EAGAIN`]: a break is under way there.
+    /// * [`EAGAIN`]: a break is under way there, or a lease there was taken back.
     /// * [`ENOMEM`].
     ///
     /// # Context
     ///
-    /// May sleep; `mmap_lock` may be held.
+    /// May sleep, as a page fault does; `mmap_lock` may be held.
     ///
     /// # Safety
     ///
@@ -395,10 +395,79 @@ impl Break {
         unsafe { (*self.0.get()).last }
     }
 
-    /// Does nobody get a grace period?
-    pub fn is_now(&self) -> bool {
+    /// By when holders have let go, on the clock of [`now_ms`].
+    pub fn deadline(&self) -> u64 {
         // SAFETY: As in `start`.
-        unsafe { (*self.0.get()).flags & bindings::LAYOUT_BREAK_NOW != 0 }
+        unsafe { (*self.0.get()).deadline }
+    }
+}
+
+/// How a break ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakEnd {
+    /// The layout was changed.
+    Done,
+    /// It was not, and the breaker will come again. The range is kept free for it, and with it the
+    /// provider.
+    Promised,
+    /// It was not, and will not be.
+    GivenUp,
+}
+
+/// Keeps the provider's module, and those who change layouts asking it, when no lease does.
+#[must_use]
+pub struct Hold(());
+
+impl Hold {
+    /// [`None`] if the provider is being unloaded.
+    ///
+    /// Context: may sleep; not under the index lock.
+    pub fn new() -> Option<Self> {
+        // SAFETY: It may be called from process context at any time; we give it back in `drop`.
+        unsafe { bindings::layout_lease_hold() }.then_some(Self(()))
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // SAFETY: `new` took what this gives back.
+        unsafe { bindings::layout_lease_unhold() };
+    }
+}
+
+/// Keeps the layout of a file as it is, until it is dropped.
+///
+/// Each change of a layout holds the `invalidate_lock` of the inode exclusively, from its decision to
+/// its commit. This holds it shared.
+///
+/// # Invariants
+///
+/// We hold the `invalidate_lock` of the inode, which is valid.
+#[must_use]
+pub struct ChangesExcluded(NonNull<bindings::inode>);
+
+impl ChangesExcluded {
+    /// Waits for a change that is under way, interruptibly.
+    ///
+    /// # Errors
+    ///
+    /// [`ERESTARTSYS`]; [`EOPNOTSUPP`] if the filesystem does not keep the blocks in place.
+    ///
+    /// # Safety
+    ///
+    /// The inode stays valid until this is dropped.
+    unsafe fn new(inode: NonNull<bindings::inode>) -> Result<Self> {
+        // SAFETY: By the caller.
+        to_result(unsafe { bindings::layout_lease_exclude_changes(inode.as_ptr()) })?;
+        // INVARIANT: It locked it.
+        Ok(Self(inode))
+    }
+}
+
+impl Drop for ChangesExcluded {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::layout_lease_allow_changes(self.0.as_ptr()) };
     }
 }
 
@@ -425,12 +494,12 @@ impl BreakList {
         self.first.is_none()
     }
 
-    /// Puts a break on the list, waiting for `pending` attachments.
+    /// Puts a break on the list, waiting for `pending` attachments; it has `met` leases.
     ///
     /// # Safety
     ///
     /// `brk` is on no list, and stays in place until [`Self::end`].
-    pub unsafe fn begin(&mut self, brk: &Break, pending: usize) {
+    pub unsafe fn begin(&mut self, brk: &Break, pending: usize, met: bool) {
         let brk = brk.0.get();
         // SAFETY: The caller gives us the break; the fields that we write belong to the provider.
         unsafe {
@@ -439,6 +508,7 @@ impl BreakList {
                 .first
                 .map_or(core::ptr::null_mut(), |p| p.as_ptr().cast());
             (*brk).pending = pending;
+            (*brk).met = met;
         }
         if let Some(first) = self.first {
             // SAFETY: By the type invariant.
@@ -517,7 +587,7 @@ impl Default for BreakList {
 ///
 /// # Invariants
 ///
-/// The inode is valid while the index is published.
+/// The inode is valid while the index is published: [`Provider::evict`] ends that.
 #[derive(Clone, Copy)]
 pub struct Home(NonNull<bindings::inode>);
 
@@ -571,8 +641,11 @@ pub trait Provider: Sized + Send + Sync + 'static {
     /// Prepares an open file for [`Self::set`].
     fn owner(anchor: Anchor) -> Result<Self::Owner>;
 
-    /// `F_SETLAYOUT` with `F_RDLCK` or `F_WRLCK`. Leaves `owner` alone if the open file has one
-    /// already, and if the index is [`Retired`].
+    /// Before [`Self::set`]: takes back what dead holders have that are in its way, and waits for it.
+    fn make_way(this: ArcBorrow<'_, Self>, owner: &Self::Owner, arg: &Argument) -> Result;
+
+    /// `F_SETLAYOUT` with `F_RDLCK` or `F_WRLCK`, while changes of the layout are excluded. Leaves
+    /// `owner` alone if the open file has one already, and if the index is [`Retired`].
     fn set(
         this: ArcBorrow<'_, Self>,
         owner: &Self::Owner,
@@ -599,31 +672,39 @@ pub trait Provider: Sized + Send + Sync + 'static {
     /// The last reference to an open file is gone.
     fn release(this: ArcBorrow<'_, Self>, file: FileId);
 
-    /// Starts a break.
+    /// Returns whether there are leases in a range that were not taken back.
+    fn is_leased(this: ArcBorrow<'_, Self>, start: u64, last: u64) -> bool;
+
+    /// Starts a break, unless the index is [`Retired`].
     ///
     /// # Safety
     ///
     /// `brk` stays in place until [`Self::break_end`].
-    unsafe fn break_begin(this: ArcBorrow<'_, Self>, brk: &Break);
+    unsafe fn break_begin(this: ArcBorrow<'_, Self>, brk: &Break) -> Result<(), Retired>;
 
     /// Ends a break.
     ///
     /// # Safety
     ///
     /// `brk` was given to [`Self::break_begin`] of this index.
-    unsafe fn break_end(this: ArcBorrow<'_, Self>, brk: &Break);
+    unsafe fn break_end(this: ArcBorrow<'_, Self>, brk: &Break, how: BreakEnd);
+
+    /// The inode of the index goes away. No lease and no break is left.
+    fn evict(this: ArcBorrow<'_, Self>);
 
     /// An attachment, as the consumer owns it.
     type Attachment: ForeignOwnable;
 
     /// Attaches `[start, last]`, which breaks meet rounded outward to `unit`, as writable memory or
-    /// not.
+    /// not, while changes of the layout are excluded. `stable`: the filesystem keeps the blocks in
+    /// place.
     fn attach(
         this: ArcBorrow<'_, Self>,
         start: u64,
         last: u64,
         unit: u64,
         write: bool,
+        stable: bool,
         consumer: ConsumerRef,
     ) -> Result<Self::Attachment>;
 
@@ -676,8 +757,10 @@ impl<P: Provider> Registration<P> {
                 bury: Some(Self::bury),
                 visit: Some(Self::visit),
                 release: Some(Self::release),
+                is_leased: Some(Self::is_leased),
                 break_begin: Some(Self::break_begin),
                 break_end: Some(Self::break_end),
+                evict: Some(Self::evict),
                 attach: Some(Self::attach),
                 detach: Some(Self::detach),
             },
@@ -719,19 +802,27 @@ impl<P: Provider> Registration<P> {
         drop(unsafe { Arc::from_raw(index.cast::<P>()) });
     }
 
+    /// Finds the index of an inode.
+    fn find(
+        ops: *const bindings::layout_lease_ops,
+        inode: NonNull<bindings::inode>,
+    ) -> Option<Arc<P>> {
+        // SAFETY: The inode is valid, and `ops` are ours.
+        let index = unsafe { bindings::layout_lease_index_get(ops, inode.as_ptr()) };
+        // SAFETY: We were given a reference.
+        (!index.is_null()).then(|| unsafe { Arc::from_raw(index.cast::<P>()) })
+    }
+
     /// Finds the index of an inode, or makes one.
     fn index(
         ops: *const bindings::layout_lease_ops,
         inode: NonNull<bindings::inode>,
     ) -> Result<Arc<P>> {
-        // SAFETY: The inode is valid, and `ops` are ours.
-        let index = unsafe { bindings::layout_lease_index_get(ops, inode.as_ptr()) };
-        if !index.is_null() {
-            // SAFETY: We were given a reference.
-            return Ok(unsafe { Arc::from_raw(index.cast::<P>()) });
+        if let Some(index) = Self::find(ops, inode) {
+            return Ok(index);
         }
 
-        // INVARIANT: The index is published while an open file or a breaker holds the inode.
+        // INVARIANT: The index is withdrawn when the inode is evicted, if not before.
         let new = P::new(Home(inode))?;
         let publication = Arc::into_raw(new.clone()).cast_mut();
         // SAFETY: The inode is valid, and `ops` are ours.
@@ -763,10 +854,16 @@ impl<P: Provider> Registration<P> {
             })?;
             // SAFETY: The file is valid, and its inode never changes.
             let inode = NonNull::new(unsafe { (*file).f_inode }).ok_or(EINVAL)?;
+            // SAFETY: `arg` is valid for the call.
+            let arg = unsafe { &*arg };
+            // This may wait for a device, hence before changes are excluded.
+            if let Some(index) = Self::find(ops, inode) {
+                P::make_way(index.as_arc_borrow(), &owner, arg)?;
+            }
+            // SAFETY: The file, hence its inode, is valid for the call.
+            let _unchanged = unsafe { ChangesExcluded::new(inode) }?;
             loop {
                 let index = Self::index(ops, inode)?;
-                // SAFETY: `arg` is valid for the call.
-                let arg = unsafe { &*arg };
                 if let Ok(result) = P::set(index.as_arc_borrow(), &owner, arg) {
                     return result.map(|()| 0);
                 }
@@ -837,23 +934,42 @@ impl<P: Provider> Registration<P> {
     /// # Safety
     ///
     /// Called by `hooks.c`, as `struct layout_lease_ops` says.
-    unsafe extern "C" fn break_begin(brk: *mut bindings::layout_break) {
-        // SAFETY: The breaker holds a reference to the index, and keeps the break in place.
-        unsafe {
-            P::break_begin(Self::borrow((*brk).index), &*brk.cast::<Break>());
-        }
+    unsafe extern "C" fn is_leased(index: *mut c_void, start: u64, last: u64) -> bool {
+        // SAFETY: The C side holds a reference to the index.
+        P::is_leased(unsafe { Self::borrow(index) }, start, last)
     }
 
     /// # Safety
     ///
     /// Called by `hooks.c`, as `struct layout_lease_ops` says.
-    unsafe extern "C" fn break_end(brk: *mut bindings::layout_break) {
+    unsafe extern "C" fn break_begin(brk: *mut bindings::layout_break) -> bool {
+        // SAFETY: The breaker holds a reference to the index, and keeps the break in place.
+        unsafe { P::break_begin(Self::borrow((*brk).index), &*brk.cast::<Break>()).is_ok() }
+    }
+
+    /// # Safety
+    ///
+    /// Called by `hooks.c`, as `struct layout_lease_ops` says.
+    unsafe extern "C" fn break_end(brk: *mut bindings::layout_break, how: c_uint) {
+        let how = match how {
+            bindings::LAYOUT_BREAK_DONE => BreakEnd::Done,
+            bindings::LAYOUT_BREAK_PROMISE => BreakEnd::Promised,
+            _ => BreakEnd::GivenUp,
+        };
         // SAFETY: The breaker holds a reference to the index.
         let index = unsafe { (*brk).index };
         // SAFETY: As above, and the break was begun on this index.
-        unsafe { P::break_end(Self::borrow(index), &*brk.cast::<Break>()) };
+        unsafe { P::break_end(Self::borrow(index), &*brk.cast::<Break>(), how) };
         // SAFETY: The reference of the breaker is dropped with the break.
         unsafe { Self::index_put(index) };
+    }
+
+    /// # Safety
+    ///
+    /// Called by `hooks.c`, as `struct layout_lease_ops` says.
+    unsafe extern "C" fn evict(index: *mut c_void) {
+        // SAFETY: The C side holds a reference to the index.
+        P::evict(unsafe { Self::borrow(index) });
     }
 
     /// # Safety
@@ -865,6 +981,7 @@ impl<P: Provider> Registration<P> {
         last: u64,
         unit: u64,
         write: bool,
+        stable: bool,
         ops: *const bindings::layout_consumer_ops,
         data: *mut c_void,
     ) -> *mut bindings::layout_attachment {
@@ -875,7 +992,7 @@ impl<P: Provider> Registration<P> {
         let consumer = ConsumerRef { ops, data };
         // SAFETY: The C side holds a reference to the index.
         let index = unsafe { Self::borrow(index) };
-        match P::attach(index, start, last, unit, write, consumer) {
+        match P::attach(index, start, last, unit, write, stable, consumer) {
             Ok(attachment) => attachment.into_foreign().cast(),
             Err(error) => error.to_ptr(),
         }
