@@ -22,11 +22,6 @@
 #define LEN	(8 * ll_pg)
 #define MB	(1024 * 1024LL)
 
-static bool is_xfs(void)
-{
-	return !strcmp(getenv("DAXFS") ?: "xfs", "xfs");
-}
-
 /*
  * Operations that wait, each interrupted by a signal: nothing has happened, and
  * no trace of the break is left but the deadline of the holder.
@@ -54,7 +49,7 @@ FIXTURE_SETUP(interrupted)
 {
 	const char *why;
 
-	if (variant->op == LL_OP_CLONE && !is_xfs())
+	if (variant->op == LL_OP_CLONE && !ll_is_xfs())
 		SKIP(return, "XFS only");
 	why = ll_env_init(&self->env, true);
 	if (why)
@@ -434,7 +429,7 @@ LL_TEST(two_files)
 	struct held h[2];
 	int fd;
 
-	if (!is_xfs())
+	if (!ll_is_xfs())
 		SKIP(return, "XFS only");
 	ASSERT_EQ(0, ll_mkfile(other, sizeof(other), getenv("DAX1"), LL_PAGES,
 			       0));
@@ -669,7 +664,7 @@ static __u32 generation(int dir, unsigned long ino)
 	} req = { .ino = ino, .icount = 1 };
 
 	/* XFS_IOC_BULKSTAT; <xfs/xfs_fs.h> may be missing. */
-	if (is_xfs() && (ioctl(dir, _IOC(_IOC_READ, 'X', 127, 64), &req) ||
+	if (ll_is_xfs() && (ioctl(dir, _IOC(_IOC_READ, 'X', 127, 64), &req) ||
 			 req.ocount != 1 || req.stat.ino != ino))
 		return 0;
 	return req.stat.gen;
@@ -768,65 +763,23 @@ FIXTURE_VARIANT_ADD(freeze, punch) { LL_OP_PUNCH, 0, 65536 };
 FIXTURE_VARIANT_ADD(freeze, clone) { LL_OP_CLONE };
 FIXTURE_VARIANT_ADD(freeze, punch_silent) { LL_OP_PUNCH, 0, 65536, true };
 
-/* Whatever becomes of the test, what was frozen is thawed. */
-static int start_freezer(struct ll_proc *p)
-{
-	int dir = open(getenv("DAX1"), O_RDONLY | O_DIRECTORY);
-	int pair[2];
-
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
-		return -errno;
-	p->sock = pair[0];
-	p->pid = fork();
-	if (!p->pid) {
-		close(pair[0]);
-		if (ll_get(pair[1], INT_MAX))
-			_exit(0);
-		ll_put(pair[1], ioctl(dir, FIFREEZE, 0) ? -errno : 0);
-		ll_get(pair[1], INT_MAX);
-		ll_put(pair[1], ioctl(dir, FITHAW, 0) ? -errno : 0);
-		_exit(0);
-	}
-	close(pair[1]);
-	close(dir);
-	return p->pid < 0 ? -errno : 0;
-}
-
-static int freeze(struct ll_proc *p, long timeout_ms)
-{
-	return ll_put(p->sock, 0) ?: ll_get(p->sock, timeout_ms);
-}
-
-static int thaw(struct ll_proc *p)
-{
-	return ll_put(p->sock, 0) ?: ll_get(p->sock, LL_SOON_MS);
-}
-
-static void stop_freezer(struct ll_proc *p)
-{
-	int status;
-
-	close(p->sock);
-	waitpid(p->pid, &status, 0);
-}
-
 FIXTURE_SETUP(freeze)
 {
 	const char *why;
 
-	if (variant->op == LL_OP_CLONE && !is_xfs())
+	if (variant->op == LL_OP_CLONE && !ll_is_xfs())
 		SKIP(return, "XFS only");
 	why = ll_env_init(&self->env, true);
 	if (why)
 		SKIP(return, "%s", why);
 	snprintf(self->other, sizeof(self->other), "%s.copy", self->env.path);
 	close(open(self->other, O_RDWR | O_CREAT, 0600));
-	ASSERT_EQ(0, start_freezer(&self->freezer));
+	ASSERT_EQ(0, ll_freezer_start(&self->freezer, getenv("DAX1")));
 }
 
 FIXTURE_TEARDOWN(freeze)
 {
-	stop_freezer(&self->freezer);
+	ll_freezer_stop(&self->freezer);
 	unlink(self->other);
 	ll_env_exit(&self->env);
 }
@@ -849,7 +802,7 @@ TEST_F_TIMEOUT(freeze, breaker_waits, 240)
 	EXPECT_SIGNAL(h.fd, POLL_MSG);
 	EXPECT_NOT_DONE(helper);
 
-	frozen = freeze(&self->freezer, LL_SOON_MS / 2);
+	frozen = ll_freeze(&self->freezer, LL_SOON_MS / 2);
 	EXPECT_EQ(0, frozen) TH_LOG("the freeze waits for the holder");
 	/* A frozen filesystem does not keep anybody's regions. */
 	if (variant->silent) {
@@ -861,7 +814,7 @@ TEST_F_TIMEOUT(freeze, breaker_waits, 240)
 	if (frozen)
 		return;
 	EXPECT_NOT_DONE(helper);
-	EXPECT_EQ(0, thaw(&self->freezer));
+	EXPECT_EQ(0, ll_thaw(&self->freezer));
 	EXPECT_DONE_SOON(helper);
 }
 
@@ -872,15 +825,15 @@ LL_TEST(open_that_truncates_and_freeze)
 	struct held h;
 
 	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
-	ASSERT_EQ(0, start_freezer(&freezer));
+	ASSERT_EQ(0, ll_freezer_start(&freezer, getenv("DAX1")));
 	ll_send(self->helper, LL_OP_OPEN_TRUNC, self->path, 0, 0, 0);
 	EXPECT_SIGNAL(h.fd, POLL_MSG);
-	EXPECT_EQ(-ETIME, freeze(&freezer, 500));
+	EXPECT_EQ(-ETIME, ll_freeze(&freezer, 500));
 	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
 	EXPECT_DONE_SOON(self->helper);
 	EXPECT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
-	EXPECT_EQ(0, thaw(&freezer));
-	stop_freezer(&freezer);
+	EXPECT_EQ(0, ll_thaw(&freezer));
+	ll_freezer_stop(&freezer);
 }
 
 /*
@@ -898,27 +851,27 @@ LL_TEST(first_lease_before_a_change)
 	map = ll_map(fd, 0, LEN, PROT_READ);
 	ASSERT_EQ(0, ll_helper_start(&reader));
 	ll_set_grace(3);
-	ASSERT_EQ(0, start_freezer(&freezer));
-	ASSERT_EQ(0, freeze(&freezer, LL_SOON_MS));
+	ASSERT_EQ(0, ll_freezer_start(&freezer, getenv("DAX1")));
+	ASSERT_EQ(0, ll_freeze(&freezer, LL_SOON_MS));
 	ll_send(self->helper, LL_OP_PUNCH, self->path, 0, 65536, 0);
 	EXPECT_NOT_DONE(self->helper);
 	leased = ll_lease(fd, F_RDLCK, 0, 0);
 	mr = ll_reg(self->rdma, map, LEN, IBV_ACCESS_REMOTE_READ);
-	ASSERT_EQ(0, thaw(&freezer));
-	stop_freezer(&freezer);
+	ASSERT_EQ(0, ll_thaw(&freezer));
+	ll_freezer_stop(&freezer);
 	ASSERT_EQ(0, leased);
 	ASSERT_NE(NULL, mr);
 
 	EXPECT_SIGNAL(fd, POLL_MSG);
-	ASSERT_EQ(0, start_freezer(&freezer));
-	EXPECT_EQ(-ETIME, freeze(&freezer, 300));
+	ASSERT_EQ(0, ll_freezer_start(&freezer, getenv("DAX1")));
+	EXPECT_EQ(-ETIME, ll_freeze(&freezer, 300));
 	ll_send(&reader, LL_OP_READ, self->path, 0, 1, 0);
 	EXPECT_NOT_DONE(&reader);
 	EXPECT_DONE_AT_DEADLINE(self->helper, 3);
 	EXPECT_SIGNAL(fd, POLL_HUP);
 	EXPECT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
-	EXPECT_EQ(0, thaw(&freezer));
-	stop_freezer(&freezer);
+	EXPECT_EQ(0, ll_thaw(&freezer));
+	ll_freezer_stop(&freezer);
 	EXPECT_DONE_SOON(&reader);
 	ll_proc_stop(&reader);
 	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(fd));
@@ -938,23 +891,23 @@ LL_TEST(written_while_frozen)
 	struct held h;
 
 	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
-	ASSERT_EQ(0, start_freezer(&freezer));
-	ASSERT_EQ(0, freeze(&freezer, LL_SOON_MS));
+	ASSERT_EQ(0, ll_freezer_start(&freezer, getenv("DAX1")));
+	ASSERT_EQ(0, ll_freeze(&freezer, LL_SOON_MS));
 	written = ll_rdma_write(self->rdma, h.map, h.mr->rkey, ll_pg, 0x5a) ==
 		IBV_WC_SUCCESS;
-	EXPECT_EQ(0, thaw(&freezer));
-	stop_freezer(&freezer);
+	EXPECT_EQ(0, ll_thaw(&freezer));
+	ll_freezer_stop(&freezer);
 	EXPECT_TRUE(written);
 	EXPECT_EQ(0x5a, ll_file_byte(self->path, 0));
 
-	ASSERT_EQ(0, start_freezer(&freezer));
+	ASSERT_EQ(0, ll_freezer_start(&freezer, getenv("DAX1")));
 	ASSERT_EQ(0, ll_write_str(enable, "0"));
 	EXPECT_EQ(0, ll_setlayout(h.fd, F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE_FS));
 	again = ll_lease(h.fd, F_RDLCK, 0, 0);
-	frozen = freeze(&freezer, LL_SOON_MS);
+	frozen = ll_freeze(&freezer, LL_SOON_MS);
 	dead = ll_rkey_is_dead(self->rdma, h.map, h.mr->rkey);
-	EXPECT_EQ(0, thaw(&freezer));
-	stop_freezer(&freezer);
+	EXPECT_EQ(0, ll_thaw(&freezer));
+	ll_freezer_stop(&freezer);
 	/* Whatever became of the rest, other tests want leases. */
 	ASSERT_EQ(0, ll_write_str(enable, "1"));
 	ASSERT_EQ(0, frozen);

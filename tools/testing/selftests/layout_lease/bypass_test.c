@@ -4,14 +4,12 @@
  * they are refused, or break the lease first. And those that break two inodes,
  * where the second one is the leased one.
  */
-#include <linux/ext4.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include "layout_lease_change.h"
 #include "layout_lease_expect.h"
 
 #define LEN		(LL_PAGES * ll_pg)
@@ -19,102 +17,34 @@
 #define OTHERS		0x55
 #define MAX_SYSTEM_MS	500	/* who waits for a second does not spin */
 
-/* <xfs/xfs_fs.h> may be missing or too old. */
-struct xfs_bstime {
-	long tv_sec;
-	__s32 tv_nsec;
-};
-
-struct xfs_bstat {
-	__u64 bs_ino;
-	__u16 bs_mode, bs_nlink;
-	__u32 bs_uid, bs_gid, bs_rdev;
-	__s32 bs_blksize;
-	__s64 bs_size;
-	struct xfs_bstime bs_atime, bs_mtime, bs_ctime;
-	__s64 bs_blocks;
-	__u32 bs_xflags;
-	__s32 bs_extsize, bs_extents;
-	__u32 bs_gen;
-	__u16 bs_projid_lo, bs_forkoff, bs_projid_hi, bs_sick, bs_checked;
-	unsigned char bs_pad[2];
-	__u32 bs_cowextsize, bs_dmevmask;
-	__u16 bs_dmstate, bs_aextents;
-};
-
-struct xfs_swapext {
-	__s64 sx_version, sx_fdtarget, sx_fdtmp, sx_offset, sx_length;
-	char sx_pad[16];
-	struct xfs_bstat sx_stat;
-};
-
-struct xfs_exchange_range {
-	__s32 file1_fd;
-	__u32 pad;
-	__u64 file1_offset, file2_offset, length, flags;
-};
-
-#define XFS_IOC_SWAPEXT		_IOWR('X', 109, struct xfs_swapext)
-#define XFS_IOC_EXCHANGE_RANGE	_IOW('X', 129, struct xfs_exchange_range)
-
-/* Each returns -1 and errno when it fails. */
 static int swap_boot(int fd, int other)
 {
-	return ioctl(fd, EXT4_IOC_SWAP_BOOT);
+	return ll_swap_boot(fd);
 }
 
 static int move_ext(int fd, int donor)
 {
-	struct move_extent arg = { .donor_fd = donor, .len = LL_PAGES };
-
-	return ioctl(fd, EXT4_IOC_MOVE_EXT, &arg);
+	return ll_move_ext(fd, 0, LEN, donor);
 }
 
 static int swapext(int fd, int tmp)
 {
-	struct xfs_swapext arg = {
-		.sx_fdtarget = fd, .sx_fdtmp = tmp, .sx_length = LEN,
-	};
-	struct stat st;
-
-	if (fstat(fd, &st))
-		return -1;
-	arg.sx_stat.bs_mtime.tv_sec = st.st_mtim.tv_sec;
-	arg.sx_stat.bs_mtime.tv_nsec = st.st_mtim.tv_nsec;
-	arg.sx_stat.bs_ctime.tv_sec = st.st_ctim.tv_sec;
-	arg.sx_stat.bs_ctime.tv_nsec = st.st_ctim.tv_nsec;
-	return ioctl(fd, XFS_IOC_SWAPEXT, &arg);
+	return ll_swapext(fd, 0, LEN, tmp);
 }
 
 static int exchange(int fd, int file1)
 {
-	struct xfs_exchange_range arg = { .file1_fd = file1, .length = LEN };
-
-	return ioctl(fd, XFS_IOC_EXCHANGE_RANGE, &arg);
+	return ll_exchange(fd, 0, LEN, file1, 0, 0);
 }
 
 static int clone_range(int src, int dst)
 {
-	struct file_clone_range arg = { .src_fd = src, .src_length = ll_pg };
-
-	return ioctl(dst, FICLONERANGE, &arg);
+	return ll_clone_range(src, 0, ll_pg, dst, 0);
 }
 
 static int dedupe(int src, int dst)
 {
-	struct file_dedupe_range *arg;
-
-	arg = calloc(1, sizeof(*arg) + sizeof(arg->info[0]));
-	if (!arg)
-		return -1;
-	arg->src_length = ll_pg;
-	arg->dest_count = 1;
-	arg->info[0].dest_fd = dst;
-	if (ioctl(src, FIDEDUPERANGE, arg))
-		return -1;
-	if (arg->info[0].status < 0)
-		errno = -arg->info[0].status;
-	return arg->info[0].status;
+	return ll_dedupe(src, 0, ll_pg, dst, 0);
 }
 
 /* Another process does one of these when told. */
@@ -134,7 +64,7 @@ static void work(int sock, void *arg)
 	ll_get(sock, INT_MAX);
 	start = ll_now_ms();
 	ret = j->op(fd, fd2);
-	ll_put(sock, ret < 0 ? -errno : ret);
+	ll_put(sock, ret);
 	ll_put(sock, ll_now_ms() - start);
 	getrusage(RUSAGE_SELF, &usage);
 	ll_put(sock, usage.ru_stime.tv_sec * 1000 +
@@ -165,44 +95,6 @@ static int mkfile(const char *path, unsigned char seed)
 	return ll_fill(fd, LL_PAGES, seed) ?: fd;
 }
 
-static int dax_dir(char *path)
-{
-	struct fsxattr attr;
-	int fd, ret;
-
-	if (!mkdtemp(path))
-		return -errno;
-	fd = open(path, O_RDONLY | O_DIRECTORY);
-	ret = ioctl(fd, FS_IOC_FSGETXATTR, &attr);
-	attr.fsx_xflags |= FS_XFLAG_DAX;
-	ret = ret || ioctl(fd, FS_IOC_FSSETXATTR, &attr) ? -errno : 0;
-	close(fd);
-	return ret;
-}
-
-/* What was killed, or unmapped by others, may take a moment to be gone. */
-static int mount_again(const char *dir, const char *options)
-{
-	char source[PATH_MAX], target[PATH_MAX], type[32];
-	FILE *f = fopen("/proc/self/mounts", "re");
-	long end = ll_now_ms() + LL_SLACK_MS;
-	bool found = false;
-
-	while (!found && f && fscanf(f, "%4095s %4095s %31s %*[^\n]", source,
-				     target, type) == 3)
-		found = !strcmp(target, dir);
-	if (f)
-		fclose(f);
-	if (!found)
-		return -ENOENT;
-	while (syscall(__NR_umount2, dir, 0)) {
-		if (errno != EBUSY || ll_now_ms() > end)
-			return -errno;
-		ll_sleep_ms(50);
-	}
-	return syscall(__NR_mount, source, dir, type, 0, options) ? -errno : 0;
-}
-
 /* On a mount with DAX files and others, or on one with DAX files only. */
 static void setup(struct __test_metadata *_metadata,
 		  struct test *self, bool mixed)
@@ -213,10 +105,10 @@ static void setup(struct __test_metadata *_metadata,
 	self->path = self->env.path;
 	snprintf(self->other, sizeof(self->other), "%s.2", self->env.path);
 	if (mixed) {
-		ASSERT_EQ(0, mount_again(getenv("DAX2"), "dax=inode"));
+		ASSERT_EQ(0, ll_remount(getenv("DAX2"), "dax=inode"));
 		snprintf(self->dir, sizeof(self->dir), "%s/dir-XXXXXX",
 			 getenv("DAX2"));
-		ASSERT_EQ(0, dax_dir(self->dir));
+		ASSERT_EQ(0, ll_dax_dir(self->dir));
 		snprintf(self->dax, sizeof(self->dax), "%s/dax", self->dir);
 		snprintf(self->other, sizeof(self->other), "%s.2", self->dir);
 		self->path = self->dax;
@@ -323,7 +215,7 @@ FIXTURE_TEARDOWN(files)
 	if (variant->mixed) {
 		unlink(test->dax);
 		rmdir(test->dir);
-		EXPECT_EQ(0, mount_again(getenv("DAX2"), "dax=always"));
+		EXPECT_EQ(0, ll_remount(getenv("DAX2"), "dax=always"));
 	}
 	ll_env_exit(&test->env);
 }

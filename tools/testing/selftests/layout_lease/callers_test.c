@@ -37,11 +37,6 @@ LL_TEST(open_trunc_nonblock)
 
 #define OVL	"/dev/shm/layout_lease_ovl"
 
-static void unmount_overlay(void)
-{
-	ll_sh("umount " OVL "/merged; rm -rf " OVL " $DAX1/ovl");
-}
-
 /* Who waits holds no lock of the upper file. */
 LL_TEST(overlay_truncate)
 {
@@ -50,12 +45,8 @@ LL_TEST(overlay_truncate)
 	struct held h;
 	int merged;
 
-	ASSERT_EQ(0, ll_sh("mkdir -p " OVL "/lower " OVL "/merged "
-			   "$DAX1/ovl/up $DAX1/ovl/work && "
-			   "mount -t overlay overlay -o lowerdir=" OVL "/lower,"
-			   "upperdir=$DAX1/ovl/up,workdir=$DAX1/ovl/work "
-			   OVL "/merged"));
-	snprintf(upper, sizeof(upper), "%s/ovl/up/file", getenv("DAX1"));
+	ASSERT_EQ(0, ll_overlay_start(OVL, NULL));
+	snprintf(upper, sizeof(upper), "%s/upper/file", getenv("DAX1"));
 	ASSERT_EQ(0, ll_sh("cp %s " OVL "/merged/file", self->path));
 	/* Not through the overlay, whose file has no blocks. */
 	merged = open(OVL "/merged/file", O_RDWR);
@@ -67,13 +58,13 @@ LL_TEST(overlay_truncate)
 	ll_send(self->helper, LL_OP_TRUNCATE, OVL "/merged/file", ll_pg, 0, 0);
 	EXPECT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, NULL));
 	EXPECT_EQ(-ETIME, ll_done(self->helper, 500, &res));
-	EXPECT_EQ(0, ll_sh_soon("chmod 0640 $DAX1/ovl/up/file"));
+	EXPECT_EQ(0, ll_sh_soon("chmod 0640 $DAX1/upper/file"));
 	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
 	EXPECT_EQ(0, ll_done(self->helper, LL_SOON_MS, &res));
 	EXPECT_EQ(0, res.ret);
 	EXPECT_EQ(0, munmap(h.map, LEN));
 	EXPECT_EQ(0, close(h.fd));
-	unmount_overlay();
+	ll_overlay_stop(OVL);
 }
 
 /*
@@ -81,26 +72,6 @@ LL_TEST(overlay_truncate)
  * makes the thread wait for a lease holder shows at once.
  */
 #define NFS	"/mnt/layout_lease_nfs"
-
-static int start_nfs(const char *dir, const char *options)
-{
-	return ll_sh("set -e; modprobe nfsd; mkdir -p " NFS " /run/rpcbind; "
-		     "mountpoint -q /proc/fs/nfsd || "
-		     "mount -t nfsd nfsd /proc/fs/nfsd; "
-		     "echo 10 >/proc/fs/nfsd/nfsv4leasetime; "
-		     "echo 10 >/proc/fs/nfsd/nfsv4gracetime; "
-		     "exportfs -o rw,no_root_squash,insecure,fsid=0%s "
-		     "127.0.0.1:%s; "
-		     "rpc.mountd --no-nfs-version 3; "
-		     "rpc.nfsd --no-nfs-version 3 1; "
-		     "mount -t nfs4 -o vers=4.2,actimeo=0 127.0.0.1:/ " NFS,
-		     options, dir);
-}
-
-static void stop_nfs(void)
-{
-	ll_sh("umount -f " NFS "; exportfs -ua; rpc.nfsd 0; pkill rpc.mountd");
-}
 
 FIXTURE(nfs) {
 	struct ll_env env;
@@ -126,7 +97,7 @@ FIXTURE_SETUP(nfs)
 		SKIP(return, "%s", why);
 	if (variant->op == LL_OP_CLONE && strcmp(getenv("DAXFS") ?: "", "xfs"))
 		SKIP(return, "XFS only");
-	ASSERT_EQ(0, start_nfs("$DAX1", ""));
+	ASSERT_EQ(0, ll_nfs_start("$DAX1", "", NFS));
 	ASSERT_EQ(0, ll_hold(&self->held, &self->env.rdma, self->env.path,
 			     LEN));
 	snprintf(self->path, sizeof(self->path), NFS "/%s",
@@ -139,7 +110,7 @@ FIXTURE_TEARDOWN(nfs)
 {
 	ll_sh("rm -f %s", self->other);
 	ll_env_exit(&self->env);
-	stop_nfs();
+	ll_nfs_stop(NFS);
 }
 
 TEST_F_TIMEOUT(nfs, server_does_not_wait, 240)
@@ -212,7 +183,7 @@ FIXTURE_SETUP(pnfs)
 	snprintf(self->path, sizeof(self->path), "%s/layout_lease_pnfs",
 		 self->dir);
 	ASSERT_EQ(0, ll_sh("cp %s %s", self->env.path, self->path));
-	ASSERT_EQ(0, start_nfs(self->dir, ",pnfs"));
+	ASSERT_EQ(0, ll_nfs_start(self->dir, ",pnfs", NFS));
 	ASSERT_EQ(0, ll_sh("echo >" TRACE "; echo 1 >" EVENTS));
 }
 
@@ -222,7 +193,7 @@ FIXTURE_TEARDOWN(pnfs)
 	if (!self->dev[0])
 		return;
 	ll_sh("echo 0 >" EVENTS);
-	stop_nfs();
+	ll_nfs_stop(NFS);
 	ll_sh("rm -f %s", self->path);
 	ll_umount(self->dir);
 	ll_sh("mount -o dax=always /dev/%s %s", self->dev, self->dir);

@@ -44,4 +44,12 @@
 		EXPECT_EQ(-ETIME, ll_done(helper, 300, &res));		\
 	} while (0)
 
+/* The holder has heard nothing, and has what it had. */
+#define EXPECT_UNDISTURBED(rdma, held)					\
+	do {								\
+		EXPECT_TRUE(ll_no_signal());				\
+		EXPECT_EQ(LAYOUT_LEASE_GRANTED, ll_state((held)->fd));	\
+		EXPECT_TRUE(ll_mr_works(rdma, (held)->mr));		\
+	} while (0)
+
 #endif /* __LAYOUT_LEASE_EXPECT_H */

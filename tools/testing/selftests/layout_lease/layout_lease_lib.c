@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <net/if.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #include <linux/fs.h>
+#include <linux/userfaultfd.h>
 #include <rdma/ib_user_verbs.h>
 #include <rdma/rdma_cma.h>
 
@@ -114,6 +116,23 @@ long ll_env_number(const char *name, long or_else)
 	return text && *text ? strtol(text, NULL, 0) : or_else;
 }
 
+static __u64 random_state;
+
+unsigned int ll_dice(unsigned int sides)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return (random_state * 0x2545f4914f6cdd1dULL >> 33) % sides;
+}
+
+void ll_seed(__u64 seed, unsigned int n)
+{
+	random_state = (seed + n + 1) * 0x9e3779b97f4a7c15ULL ?: 1;
+	ll_dice(1);
+	ll_dice(1);
+}
+
 int ll_sh(const char *format, ...)
 {
 	char cmd[1024];
@@ -168,18 +187,84 @@ int ll_mount_point(char *dir, char path[PATH_MAX], const char *file)
 	return 0;
 }
 
+bool ll_is_xfs(void)
+{
+	return !strcmp(getenv("DAXFS") ?: "xfs", "xfs");
+}
+
+/*
+ * Old tools of XFS do not know exchange range. It has no metadata of its own, so
+ * that its bit can be set afterwards, and cleared before such tools look.
+ */
+static int xfs_exchange_range(const char *dev, bool on)
+{
+	return ll_sh("f=$(xfs_db -c 'sb 0' -c 'p features_incompat' /dev/%s "
+		     "2>/dev/null) && xfs_db -x -c 'sb 0' "
+		     "-c \"write -d features_incompat $((${f##*= } %s 64))\" "
+		     "/dev/%s >/dev/null 2>&1",
+		     dev, on ? "|" : "& ~", dev);
+}
+
 int ll_new_filesystem(const char *dev, const char *dir)
 {
-	const char *fs = getenv("DAXFS");
-
-	if (fs && !strcmp(fs, "ext4"))
+	if (!ll_is_xfs())
 		return ll_sh("mkfs.ext4 -q -F -b 4096 "
 			     "-E stride=512,stripe_width=512 /dev/%s && "
 			     "mount -t ext4 -o dax=always /dev/%s %s",
 			     dev, dev, dir);
 	return ll_sh("mkfs.xfs -q -f -m reflink=1,rmapbt=1 "
-		     "-d su=2m,sw=1,agcount=2 -l size=64m,su=32k /dev/%s && "
-		     "mount -t xfs -o dax=always /dev/%s %s", dev, dev, dir);
+		     "-d su=2m,sw=1,agcount=2 -l size=64m,su=32k /dev/%s",
+		     dev) ?: xfs_exchange_range(dev, true) ?:
+		ll_sh("mount -t xfs -o dax=always /dev/%s %s", dev, dir);
+}
+
+int ll_fsck(const char *dev)
+{
+	int ret = ll_is_xfs() ? xfs_exchange_range(dev, false) : 0;
+
+	ret = ret ?: ll_sh("%s /dev/%s >/tmp/fsck 2>&1", ll_is_xfs() ?
+			   "xfs_repair -n" : "e2fsck -f -n", dev);
+	if (ret)
+		ll_sh("sed 's/^/# /' /tmp/fsck");
+	return ret;
+}
+
+/* What was killed, or unmapped by others, may take a moment to be gone. */
+int ll_remount(const char *dir, const char *options)
+{
+	char source[PATH_MAX], target[PATH_MAX], type[32];
+	FILE *f = fopen("/proc/self/mounts", "re");
+	long end = ll_now_ms() + LL_SLACK_MS;
+	bool found = false;
+
+	while (!found && f && fscanf(f, "%4095s %4095s %31s %*[^\n]", source,
+				     target, type) == 3)
+		found = !strcmp(target, dir);
+	if (f)
+		fclose(f);
+	if (!found)
+		return -ENOENT;
+	while (syscall(__NR_umount2, dir, 0)) {
+		if (errno != EBUSY || ll_now_ms() > end)
+			return -errno;
+		ll_sleep_ms(50);
+	}
+	return syscall(__NR_mount, source, dir, type, 0, options) ? -errno : 0;
+}
+
+int ll_dax_dir(char *path)
+{
+	struct fsxattr attr;
+	int fd, ret;
+
+	if (!mkdtemp(path))
+		return -errno;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ret = ioctl(fd, FS_IOC_FSGETXATTR, &attr);
+	attr.fsx_xflags |= FS_XFLAG_DAX;
+	ret = ret || ioctl(fd, FS_IOC_FSSETXATTR, &attr) ? -errno : 0;
+	close(fd);
+	return ret;
 }
 
 int ll_sh_soon(const char *cmd)
@@ -916,7 +1001,6 @@ struct ibv_mr *ll_reg(struct ll_rdma *r, void *addr, size_t len, int access)
 	return ibv_reg_mr(r->pd, addr, len, access);
 }
 
-/* The errno of a registration, 0 if it succeeds. */
 int ll_hold(struct held *h, struct ll_rdma *r, const char *path, size_t len)
 {
 	int ret;
@@ -934,6 +1018,15 @@ int ll_hold(struct held *h, struct ll_rdma *r, const char *path, size_t len)
 	return h->mr ? 0 : -errno;
 }
 
+int ll_let_go(struct held *h)
+{
+	struct ibv_mr *mr = h->mr;
+
+	h->mr = NULL;
+	return mr ? -ibv_dereg_mr(mr) : 0;
+}
+
+/* The errno of a registration, 0 if it succeeds. */
 int ll_reg_errno(struct ll_rdma *r, void *addr, size_t len, int access)
 {
 	struct ibv_mr *mr;
@@ -1393,6 +1486,17 @@ int ll_done(struct ll_proc *p, long timeout_ms, struct ll_result *res)
 	return read_full(p->sock, res, sizeof(*res), timeout_ms);
 }
 
+int ll_done_untold(struct ll_proc *p, long timeout_ms, struct ll_result *res)
+{
+	long end = ll_now_ms() + timeout_ms;
+	int ret;
+
+	do {
+		ret = ll_done(p, 20, res);
+	} while (ret == -ETIME && ll_no_signal() && ll_now_ms() < end);
+	return ret == -ETIME && !ll_no_signal() ? -EINTR : ret;
+}
+
 int ll_do(struct ll_proc *p, enum ll_op op, const char *path, long long a,
 	  long long b, long long c)
 {
@@ -1402,6 +1506,141 @@ int ll_do(struct ll_proc *p, enum ll_op op, const char *path, long long a,
 	ll_send(p, op, path, a, b, c);
 	ret = ll_done(p, LL_SOON_MS, &res);
 	return ret ?: res.ret;
+}
+
+/* Not ll_proc_start(): whatever becomes of the test, what was frozen is thawed. */
+int ll_freezer_start(struct ll_proc *p, const char *dir)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int pair[2];
+
+	if (fd < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	p->sock = pair[0];
+	p->pid = fork();
+	if (!p->pid) {
+		close(pair[0]);
+		if (ll_get(pair[1], INT_MAX))
+			_exit(0);
+		ll_put(pair[1], ioctl(fd, FIFREEZE, 0) ? -errno : 0);
+		ll_get(pair[1], INT_MAX);
+		ll_put(pair[1], ioctl(fd, FITHAW, 0) ? -errno : 0);
+		_exit(0);
+	}
+	close(pair[1]);
+	close(fd);
+	return p->pid < 0 ? -errno : 0;
+}
+
+int ll_freeze(struct ll_proc *p, long timeout_ms)
+{
+	return ll_put(p->sock, 0) ?: ll_get(p->sock, timeout_ms);
+}
+
+int ll_thaw(struct ll_proc *p)
+{
+	return ll_put(p->sock, 0) ?: ll_get(p->sock, LL_SOON_MS);
+}
+
+void ll_freezer_stop(struct ll_proc *p)
+{
+	int status;
+
+	if (p->pid <= 0)
+		return;
+	close(p->sock);
+	waitpid(p->pid, &status, 0);
+	p->pid = 0;
+}
+
+int ll_overlay_start(const char *mnt, const char *lower)
+{
+	return ll_sh("mkdir -p %s/empty %s/merged $DAX1/upper $DAX1/work && "
+		     "mount -t overlay overlay -o lowerdir=%s%s,"
+		     "upperdir=$DAX1/upper,workdir=$DAX1/work %s/merged",
+		     mnt, mnt, lower ?: mnt, lower ? "" : "/empty", mnt);
+}
+
+void ll_overlay_stop(const char *mnt)
+{
+	ll_sh("umount %s/merged; rm -rf %s $DAX1/upper $DAX1/work", mnt, mnt);
+}
+
+int ll_nfs_start(const char *dir, const char *options, const char *mnt)
+{
+	return ll_sh("set -e; modprobe nfsd; mkdir -p %s /run/rpcbind; "
+		     "mountpoint -q /proc/fs/nfsd || "
+		     "mount -t nfsd nfsd /proc/fs/nfsd; "
+		     "echo 10 >/proc/fs/nfsd/nfsv4leasetime; "
+		     "echo 10 >/proc/fs/nfsd/nfsv4gracetime; "
+		     "exportfs -o rw,no_root_squash,insecure,fsid=0%s "
+		     "127.0.0.1:%s; "
+		     "rpc.mountd --no-nfs-version 3; "
+		     "rpc.nfsd --no-nfs-version 3 1; "
+		     "mount -t nfs4 -o vers=4.2,actimeo=0 127.0.0.1:/ %s",
+		     mnt, options, dir, mnt);
+}
+
+void ll_nfs_stop(const char *mnt)
+{
+	ll_sh("umount -f %s; exportfs -ua; rpc.nfsd 0; pkill rpc.mountd", mnt);
+}
+
+struct reading {
+	const char *path;
+	char *buf;
+};
+
+static void *read_a_page(void *arg)
+{
+	struct reading *r = arg;
+	int fd = open(r->path, O_RDONLY | O_CLOEXEC);
+
+	if (pread(fd, r->buf, ll_pg, 0) < 0)
+		perror("# reader");
+	close(fd);
+	return NULL;
+}
+
+static void reader(int sock, void *arg)
+{
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_zeropage zero = {};
+	struct pollfd pfd = { .events = POLLIN };
+	struct reading r = { .path = arg };
+	pthread_t thread;
+	int ret;
+
+	r.buf = mmap(NULL, ll_pg, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	reg.range.start = zero.range.start = (uintptr_t)r.buf;
+	reg.range.len = zero.range.len = ll_pg;
+	pfd.fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (pfd.fd < 0 || ioctl(pfd.fd, UFFDIO_API, &api) ||
+	    ioctl(pfd.fd, UFFDIO_REGISTER, &reg)) {
+		ll_put(sock, -errno);
+		return;
+	}
+	ret = -pthread_create(&thread, NULL, read_a_page, &r);
+	/* When it faults, it has the lock. */
+	if (!ret && poll(&pfd, 1, LL_SOON_MS) != 1)
+		ret = -ETIME;
+	ll_put(sock, ret);
+	ll_get(sock, INT_MAX);
+	ll_put(sock, ioctl(pfd.fd, UFFDIO_ZEROPAGE, &zero) ? -errno : 0);
+	pthread_join(thread, NULL);
+}
+
+int ll_reader_start(struct ll_proc *p, const char *path)
+{
+	return ll_proc_start(p, reader, (void *)path) ?:
+		ll_get(p->sock, 2 * LL_SOON_MS);
+}
+
+int ll_reader_let_go(struct ll_proc *p)
+{
+	return ll_put(p->sock, 0) ?: ll_get(p->sock, LL_SOON_MS);
 }
 
 void ll_holder(int sock, void *arg)

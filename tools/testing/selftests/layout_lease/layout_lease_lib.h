@@ -29,6 +29,11 @@ int open(const char *path, int flags, ...);
 int fcntl(int fd, int cmd, ...);
 int fallocate(int fd, int mode, off_t offset, off_t len);
 
+/* What a kernel that does not have it yet calls a bad flag. */
+#ifndef LAYOUT_LEASE_BREAK
+#define LAYOUT_LEASE_BREAK	0x8
+#endif
+
 #ifndef ARRAY_SIZE
 #define ARRAY_SIZE(arr)	(sizeof(arr) / sizeof((arr)[0]))
 #endif
@@ -52,6 +57,9 @@ long ll_read_long(const char *path, long or_else);
 void ll_set_grace(int seconds);
 long ll_status_kb(const char *field);
 long ll_env_number(const char *name, long or_else);	/* environment */
+/* Random numbers of this process, which a seed and a number repeat. */
+void ll_seed(__u64 seed, unsigned int n);
+unsigned int ll_dice(unsigned int sides);
 int ll_drop_privileges(void);
 /* A shell command, as in printf(): 0, its exit status, or -1. */
 int ll_sh(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -70,6 +78,11 @@ int ll_umount(const char *dir);
 #define LL_MOUNT_POINT	"/tmp/layout-lease-XXXXXX"
 int ll_mount_point(char *dir, char path[PATH_MAX], const char *file);
 int ll_new_filesystem(const char *dev, const char *dir);
+int ll_fsck(const char *dev);	/* 0: clean; it is not mounted */
+bool ll_is_xfs(void);		/* DAX1 and DAX2 */
+int ll_remount(const char *dir, const char *options);
+/* A new directory (template as of mkdtemp()); files in it are DAX files. */
+int ll_dax_dir(char *path);
 
 /* Files: page n is filled with the byte (seed + n). */
 int ll_mkfile(char *path, size_t size, const char *dir, unsigned int pages,
@@ -217,6 +230,7 @@ struct held {
 };
 
 int ll_hold(struct held *h, struct ll_rdma *r, const char *path, size_t len);
+int ll_let_go(struct held *h);	/* of the region, if there is one */
 
 /* Other processes */
 struct ll_proc {
@@ -270,6 +284,8 @@ void ll_send(struct ll_proc *p, enum ll_op op, const char *path, long long a,
 void ll_send2(struct ll_proc *p, enum ll_op op, const char *path,
 	      const char *path2, long long a, long long b);
 int ll_done(struct ll_proc *p, long timeout_ms, struct ll_result *res);
+/* The same; -EINTR as soon as it costs us a signal. */
+int ll_done_untold(struct ll_proc *p, long timeout_ms, struct ll_result *res);
 int ll_do(struct ll_proc *p, enum ll_op op, const char *path, long long a,
 	  long long b, long long c);
 
@@ -283,6 +299,36 @@ static inline int ll_other_unlock(struct ll_proc *helper)
 {
 	return ll_do(helper, LL_OP_UNLOCK, "", 0, 0, 0);
 }
+
+/*
+ * A process that freezes the filesystem of dir. If it is stopped by closing its
+ * socket, or the test ends, it thaws.
+ */
+int ll_freezer_start(struct ll_proc *p, const char *dir);
+int ll_freeze(struct ll_proc *p, long timeout_ms);
+int ll_thaw(struct ll_proc *p);
+void ll_freezer_stop(struct ll_proc *p);
+
+/*
+ * A process whose read(2) has the lock of the inode (shared) until it is let go:
+ * the memory that it reads to is not there. Who changes the file waits for it.
+ */
+int ll_reader_start(struct ll_proc *p, const char *path);
+int ll_reader_let_go(struct ll_proc *p);
+
+/*
+ * An overlay at @mnt/merged; its upper layer is $DAX1/upper, the lower one @lower
+ * (a word for the shell), or an empty directory.
+ */
+int ll_overlay_start(const char *mnt, const char *lower);
+void ll_overlay_stop(const char *mnt);
+
+/*
+ * An NFS server with one thread, which serves a directory (a word for the shell),
+ * with more options of exports(5), and a client of it at @mnt.
+ */
+int ll_nfs_start(const char *dir, const char *options, const char *mnt);
+void ll_nfs_stop(const char *mnt);
 
 /* A process that holds a shared lease on a whole file and one MR on it. */
 struct ll_holder {

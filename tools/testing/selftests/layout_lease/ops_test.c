@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 
 #include "kselftest_harness.h"
-#include "layout_lease_lib.h"
+#include "layout_lease_change.h"
 
 #define KB		1024LL
 #define MB		(1024 * KB)
@@ -36,37 +36,6 @@
 #define FILES		0x10
 #define OTHERS		0x55
 #define ZEROES		(-1)
-
-/* <xfs/xfs_fs.h> may be missing or too old. */
-#ifndef XFS_IOC_EXCHANGE_RANGE
-struct xfs_exchange_range {
-	__s32 file1_fd;
-	__u32 pad;
-	__u64 file1_offset;
-	__u64 file2_offset;
-	__u64 length;
-	__u64 flags;
-};
-
-#define XFS_EXCHANGE_RANGE_TO_EOF	0x1
-#define XFS_EXCHANGE_RANGE_DRY_RUN	0x4
-#define XFS_IOC_EXCHANGE_RANGE	_IOW('X', 129, struct xfs_exchange_range)
-#endif
-
-struct xfs_scrub_metadata {
-	__u32 sm_type;
-	__u32 sm_flags;
-	__u64 sm_ino;		/* 0: of the file descriptor */
-	__u32 sm_gen;
-	__u32 sm_agno;
-	__u64 sm_reserved[5];
-};
-
-#define XFS_IOC_SCRUB_METADATA	_IOWR('X', 60, struct xfs_scrub_metadata)
-
-#ifndef FALLOC_FL_WRITE_ZEROES
-#define FALLOC_FL_WRITE_ZEROES	0x80
-#endif
 
 struct job;
 
@@ -152,26 +121,19 @@ static int op_clone(const struct job *j)
 			     ioctl(dst, FICLONE, src);
 }
 
+static int failed(int ret)
+{
+	errno = -ret;
+	return ret < 0 ? -1 : ret;
+}
+
 static int op_dedupe(const struct job *j)
 {
 	int src = j->row->mode == TO ? j->other : j->fd;
 	int dst = j->row->mode == TO ? j->fd : j->other;
-	struct file_dedupe_range *range;
 
-	range = calloc(1, sizeof(*range) + sizeof(range->info[0]));
-	if (!range)
-		return -1;
-	range->src_offset = j->row->off;
-	range->src_length = j->row->len;
-	range->dest_count = 1;
-	range->info[0].dest_fd = dst;
-	range->info[0].dest_offset = j->row->off;
-	if (ioctl(src, FIDEDUPERANGE, range))
-		return -1;
-	if (range->info[0].status >= 0)
-		return range->info[0].status;
-	errno = -range->info[0].status;
-	return -1;
+	return failed(ll_dedupe(src, j->row->off, j->row->len, dst,
+				j->row->off));
 }
 
 static int op_copy(const struct job *j)
@@ -192,26 +154,13 @@ static int op_copy(const struct job *j)
 
 static int op_exchange(const struct job *j)
 {
-	struct xfs_exchange_range range = {
-		.file1_fd = j->other,
-		.file1_offset = j->row->off,
-		.file2_offset = j->row->off,
-		.length = j->row->len,
-		.flags = j->row->mode,
-	};
-
-	return ioctl(j->fd, XFS_IOC_EXCHANGE_RANGE, &range);
+	return failed(ll_exchange(j->fd, j->row->off, j->row->len, j->other,
+				  j->row->off, j->row->mode));
 }
 
-/* Online repair of the data fork, which may find other blocks for it. */
 static int op_repair(const struct job *j)
 {
-	struct xfs_scrub_metadata repair = {
-		.sm_type = 14,		/* XFS_SCRUB_TYPE_BMBTD */
-		.sm_flags = 1,		/* XFS_SCRUB_IFLAG_REPAIR */
-	};
-
-	return ioctl(j->fd, XFS_IOC_SCRUB_METADATA, &repair);
+	return failed(ll_repair(j->fd));
 }
 
 static int op_rename(const struct job *j)
@@ -295,25 +244,23 @@ FIXTURE_VARIANT_ADD(ops, truncate_same_size)
 FIXTURE_VARIANT_ADD(ops, open_trunc)
 	ROW(op_open_trunc, .hits = A | B);
 
-#define PUNCH	(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
-
 FIXTURE_VARIANT_ADD(ops, punch_head)
-	ROW(op_fallocate, PUNCH, 0, 64 * KB, .hits = A, .file_has = ZEROES);
+	ROW(op_fallocate, LL_PUNCH, 0, 64 * KB, .hits = A, .file_has = ZEROES);
 FIXTURE_VARIANT_ADD(ops, punch_tail)
-	ROW(op_fallocate, PUNCH, SIZE - 64 * KB, 64 * KB, .hits = B,
+	ROW(op_fallocate, LL_PUNCH, SIZE - 64 * KB, 64 * KB, .hits = B,
 	    .file_has = ZEROES);
 FIXTURE_VARIANT_ADD(ops, punch_one_page)
-	ROW(op_fallocate, PUNCH, 4 * MB, 4 * KB,
+	ROW(op_fallocate, LL_PUNCH, 4 * MB, 4 * KB,
 	    .file_has = ZEROES);
 FIXTURE_VARIANT_ADD(ops, punch_between)
-	ROW(op_fallocate, PUNCH, 2 * MB, 4 * MB,
+	ROW(op_fallocate, LL_PUNCH, 2 * MB, 4 * MB,
 	    .file_has = ZEROES);
 FIXTURE_VARIANT_ADD(ops, punch_all)
-	ROW(op_fallocate, PUNCH, 0, SIZE, .hits = A | B, .file_has = ZEROES);
+	ROW(op_fallocate, LL_PUNCH, 0, SIZE, .hits = A | B, .file_has = ZEROES);
 FIXTURE_VARIANT_ADD(ops, punch_few_bytes)
-	ROW(op_fallocate, PUNCH, 2 * MB - 100, 200, .hits = A);
+	ROW(op_fallocate, LL_PUNCH, 2 * MB - 100, 200, .hits = A);
 FIXTURE_VARIANT_ADD(ops, punch_behind_eof)
-	ROW(op_fallocate, PUNCH, 10 * MB, 2 * MB);
+	ROW(op_fallocate, LL_PUNCH, 10 * MB, 2 * MB);
 
 FIXTURE_VARIANT_ADD(ops, zero_head)
 	ROW(op_fallocate, FALLOC_FL_ZERO_RANGE, 0, 64 * KB, .hits = A,
@@ -440,7 +387,7 @@ FIXTURE_VARIANT_ADD(ops, freeze)
 FIXTURE_VARIANT_ADD(ops, truncate_and_reuse)
 	ROW(op_truncate, 0, 4 * MB, .hits = B, .reuse = true);
 FIXTURE_VARIANT_ADD(ops, punch_and_reuse)
-	ROW(op_fallocate, PUNCH, 4 * MB, 4 * MB, .hits = B, .reuse = true,
+	ROW(op_fallocate, LL_PUNCH, 4 * MB, 4 * MB, .hits = B, .reuse = true,
 	    .file_has = ZEROES);
 FIXTURE_VARIANT_ADD(ops, collapse_and_reuse)
 	ROW(op_fallocate, FALLOC_FL_COLLAPSE_RANGE, 4 * MB, 3 * MB, .hits = B,
