@@ -8,8 +8,9 @@
 #   TEST_FS       file systems to run them on (default: xfs and ext4)
 #   TEST_RDMA     RDMA devices to run them on (default: rxe0 and siw0)
 #   TEST_TIMEOUT  seconds that one of them may take (default 300)
-#   FUZZ_SEED, FUZZ_CALLS, STRESS_SEED, STRESS_TIME, SCALE_LEASES, SCALE_REGIONS
-#                 see fuzz_test, load_test and scale_test
+#   FUZZ_SEED, FUZZ_CALLS, PROPERTY_SEED, PROPERTY_TIME, STRESS_SEED, STRESS_TIME,
+#   SCALE_LEASES, SCALE_REGIONS
+#                 see fuzz_test, property_test, load_test and scale_test
 
 . "$(dirname "$0")/lib.sh"
 
@@ -44,6 +45,7 @@ once=' errors_test lease_test kinds_test signals_test holders_test breakers_test
 once+='limits_test observe_test ops_test mapping_test bypass_test callers_test '
 once+='durability_test stress_test flush_test siw_test faults_test fuzz_test '
 once+='scale_test refused_test readers_test way_back_test barrier_test '
+once+='property_test '
 read -ra devices <<<"${TEST_RDMA:-rxe0 siw0}"
 
 # Each program, with the device if there is a choice.
@@ -57,7 +59,8 @@ for t in "${tests[@]}"; do
 done
 
 exports=(-e "TEST_TIMEOUT=${TEST_TIMEOUT:-300}" -e "RDMA_DEV=${devices[0]}")
-for variable in FUZZ_SEED FUZZ_CALLS STRESS_SEED STRESS_TIME SCALE_LEASES SCALE_REGIONS; do
+for variable in FUZZ_SEED FUZZ_CALLS PROPERTY_SEED PROPERTY_TIME STRESS_SEED STRESS_TIME \
+	SCALE_LEASES SCALE_REGIONS; do
 	[ -z "${!variable:-}" ] || exports+=(-e "$variable=${!variable}")
 done
 
