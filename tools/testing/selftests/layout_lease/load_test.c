@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Load: processes that lease, register, write by RDMA, let go or not, fork and
- * are killed, against others that truncate, punch, collapse, clone and write,
- * on few files of a filesystem that is nearly full. Whoever frees blocks puts
- * them into a file of his own at once, a victim, which nobody else has to do
- * with.
+ * are killed, against others that truncate, punch, collapse, clone, deduplicate,
+ * exchange, read, copy and write, on few files of a filesystem that is nearly
+ * full. Whoever frees blocks puts them into a file of his own at once, a victim,
+ * which nobody else has to do with.
  *
  * Each word on the filesystem tells which file it was written to, so that one
  * look tells whether RDMA ever met a block that the file did not own any more:
@@ -26,7 +26,7 @@
 #include <linux/fs.h>
 
 #include "kselftest_harness.h"
-#include "layout_lease_lib.h"
+#include "layout_lease_change.h"
 
 #define SECONDS		75
 #define FILES		3
@@ -46,32 +46,16 @@ struct score {
 	bool stop, failed;
 	char what[256];
 	long leases, denied, regions, refused, writes, dead_writes, breaks;
-	long clones, victims, words, killed;
+	long clones, dedupes, exchanges, copies, victims, words, killed;
 	long done[HOLDERS];	/* by each since it was started */
 };
 
 static struct score *score;
 static char path[FILES][PATH_MAX];
-static __u64 state;	/* of random numbers */
-
-static unsigned int dice(unsigned int sides)
-{
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return (state * 0x2545f4914f6cdd1dULL >> 33) % sides;
-}
 
 static bool once_in(unsigned int n)
 {
-	return dice(n) == 0;
-}
-
-static void seed_with(__u64 seed, unsigned int n)
-{
-	state = (seed + n + 1) * 0x9e3779b97f4a7c15ULL ?: 1;
-	dice(1);
-	dice(1);
+	return ll_dice(n) == 0;
 }
 
 #define COUNT(what)	__atomic_fetch_add(&score->what, 1, __ATOMIC_RELAXED)
@@ -108,7 +92,7 @@ static __u32 tag_of(int fd)
 
 static void fill(void *buf, size_t pages, __u32 tag, unsigned int first)
 {
-	__u64 *word = buf, low = dice(0x10000);
+	__u64 *word = buf, low = ll_dice(0x10000);
 	size_t i, page;
 
 	for (page = 0; page < pages; page++)
@@ -199,31 +183,62 @@ static void check_victim(int fd)
 	COUNT(victims);
 }
 
-/* Put blocks that were just freed to another use. */
-static void make_victim(int pages)
+static void keep_victim(int fd)
 {
-	static char buf[16 * 4096];
-	int fd = open_nameless(), page, *old;
-	__u32 tag;
+	int *old = &victim[victims++ % VICTIMS];
 
-	if (fd < 0)
-		return;
-	/* ext4 keeps what was freed until the journal has it. */
-	syncfs(fd);
-	tag = tag_of(fd);
-	for (page = 0; page < pages; page += 16) {
-		fill(buf, 16, tag, page);
-		if (pwrite(fd, buf, sizeof(buf), page * ll_pg) !=
-		    (ssize_t)sizeof(buf))
-			break;
-	}
 	check_victim(fd);
-	old = &victim[victims++ % VICTIMS];
 	if (victims > VICTIMS) {
 		check_victim(*old);
 		close(*old);
 	}
 	*old = fd;
+}
+
+/* Pages of words of @tag, as far as there is room. */
+static bool write_words(int fd, __u32 tag, unsigned int first, unsigned int pages)
+{
+	static char buf[16 * 4096];
+	unsigned int page, n;
+
+	for (page = first; page < first + pages; page += n) {
+		n = first + pages - page < 16 ? first + pages - page : 16;
+		fill(buf, n, tag, page);
+		if (pwrite(fd, buf, n * ll_pg, page * ll_pg) !=
+		    (ssize_t)(n * ll_pg))
+			return false;
+	}
+	return true;
+}
+
+/* Some pages of a file have its own words only. */
+static void check_range(int fd, off_t at, unsigned int pages)
+{
+	__u64 word[4096 / 8];
+	__u32 tag = tag_of(fd);
+	unsigned int i, page;
+
+	for (page = 0; page < pages; page++) {
+		if (pread(fd, word, ll_pg, at + page * ll_pg) != (ssize_t)ll_pg)
+			return;
+		for (i = 0; i < ARRAY_SIZE(word); i++)
+			if (!is_own(word[i], tag, WORDS, at + page * ll_pg))
+				complain("a file that nobody else writes to has changed");
+	}
+	COUNT(victims);
+}
+
+/* Put blocks that were just freed to another use. */
+static void make_victim(int pages)
+{
+	int fd = open_nameless();
+
+	if (fd < 0)
+		return;
+	/* ext4 keeps what was freed until the journal has it. */
+	syncfs(fd);
+	write_words(fd, tag_of(fd), 0, pages);
+	keep_victim(fd);
 }
 
 static void check_victims(void)
@@ -255,15 +270,15 @@ static void write_some(struct ll_rdma *r, char *map, struct ibv_mr *mr,
 		       __u32 tag, unsigned int first, unsigned int pages,
 		       bool stubborn)
 {
-	unsigned int n = 1 + dice(stubborn ? 200 : 20), at, len;
+	unsigned int n = 1 + ll_dice(stubborn ? 200 : 20), at, len;
 	int status;
 
 	while (n-- && !stopped()) {
 		/* A holder that is polite lets go. */
 		if (!stubborn && !ll_signal(SIGRTMIN, 0, NULL))
 			return;
-		len = 1 + dice(pages < MAX_WRITE ? pages : MAX_WRITE);
-		at = dice(pages - len + 1);
+		len = 1 + ll_dice(pages < MAX_WRITE ? pages : MAX_WRITE);
+		at = ll_dice(pages - len + 1);
 		fill(r->buf, len, tag, first + at);
 		status = ll_rdma_op(r, LL_A, IBV_WR_RDMA_WRITE, r->buf,
 				    r->buf_mr->lkey, len * ll_pg,
@@ -286,7 +301,7 @@ static void write_some(struct ll_rdma *r, char *map, struct ibv_mr *mr,
 static void leave_it_to_a_child(void)
 {
 	if (fork() == 0) {
-		ll_sleep_ms(dice(200));
+		ll_sleep_ms(ll_dice(200));
 		_exit(0);
 	}
 }
@@ -307,8 +322,8 @@ static bool take(struct hold *h, int file)
 	h->fd = open(path[file], O_RDWR);
 	if (h->fd < 0)
 		return false;
-	h->first = dice(PAGES - 64);
-	h->pages = 1 + dice(64);
+	h->first = ll_dice(PAGES - 64);
+	h->pages = 1 + ll_dice(64);
 	fcntl(h->fd, F_SETSIG, SIGRTMIN);
 	h->map = ll_map(h->fd, h->first * ll_pg, h->pages * ll_pg,
 			PROT_READ | PROT_WRITE);
@@ -390,7 +405,7 @@ static void holder(int number)
 	}
 	pinned = ll_status_kb("VmPin");
 	while (!stopped()) {
-		hold(&r, dice(FILES), pinned);
+		hold(&r, ll_dice(FILES), pinned);
 		COUNT(done[number]);
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
@@ -399,39 +414,108 @@ static void holder(int number)
 
 /* Breakers */
 
-/* Both become copy-on-write, and the old one does not take leases any more. */
-static void clone_away(int file)
+/* It has become copy-on-write, and does not take leases any more. */
+static void replace(int file)
 {
-	char copy[PATH_MAX - 8], name[PATH_MAX];
-	int fd = open(path[file], O_RDWR), to, next;
+	char name[PATH_MAX];
+	int fd;
 
-	snprintf(copy, sizeof(copy), "%s/copy-XXXXXX", getenv("DAX2"));
-	to = mkstemp(copy);
-	if (fd >= 0 && to >= 0 && !ioctl(to, FICLONE, fd)) {
+	snprintf(name, sizeof(name), "%s/new-XXXXXX", getenv("DAX2"));
+	fd = mkstemp(name);
+	if (fd < 0)
+		return;
+	fchmod(fd, 0644);
+	if (ftruncate(fd, PAGES * ll_pg) || rename(name, path[file]))
+		unlink(name);
+	close(fd);
+}
+
+static void clone_away(int file, int fd)
+{
+	int to = open_nameless();
+
+	if (to >= 0 && !ioctl(to, FICLONE, fd)) {
 		if (!file_is_pure(file, to, fd))
 			complain("a clone has what its source had not");
 		COUNT(clones);
-		snprintf(name, sizeof(name), "%s.new", copy);
-		next = open(name, O_RDWR | O_CREAT, 0600);
-		if (next < 0 || ftruncate(next, PAGES * ll_pg) ||
-		    rename(name, path[file]))
-			unlink(name);
-		close(next);
+		replace(file);
 	}
-	unlink(copy);
 	close(to);
+}
+
+/* With a copy of a few pages, which the holders may change before it is shared. */
+static void dedupe_away(int file, int fd, off_t at)
+{
+	static char buf[MAX_WRITE * 4096];
+	int to = open_nameless();
+	ssize_t n = 0;
+
+	at = lseek(fd, at, SEEK_DATA);
+	if (at >= 0 && to >= 0)
+		n = pread(fd, buf, (1 + ll_dice(MAX_WRITE)) * ll_pg, at);
+	n = n > 0 ? n / ll_pg * ll_pg : 0;
+	if (n > 0 && pwrite(to, buf, n, at) == n &&
+	    ll_dedupe(fd, at, n, to, at) == FILE_DEDUPE_RANGE_SAME) {
+		if (!file_is_pure(file, to, fd))
+			complain("a copy has what its source had not");
+		COUNT(dedupes);
+		replace(file);
+	}
+	close(to);
+}
+
+/* The file gets other words of its own, and its blocks become a victim. */
+static void exchange_away(int fd, off_t at, unsigned int pages)
+{
+	int to = open_nameless();
+
+	if (to >= 0 && write_words(to, tag_of(fd), at / ll_pg, pages) &&
+	    !ll_exchange(fd, at, pages * ll_pg, to, at, 0)) {
+		COUNT(exchanges);
+		if (write_words(to, tag_of(to), at / ll_pg, pages)) {
+			check_range(to, at, pages);
+			ll_sleep_ms(ll_dice(20));
+			check_range(to, at, pages);
+		}
+	}
+	close(to);
+}
+
+/* Who may only read can copy, and share what nobody has leased. */
+static void read_away(int file, off_t at, size_t len)
+{
+	int to = open_nameless(), fd;
+	loff_t in = at, out = at;
+	bool cloned = false;
+
+	if (seteuid(65534))
+		complain("seteuid: %s", strerror(errno));
+	fd = open(path[file], O_RDONLY);
+	if (once_in(2))
+		cloned = !ioctl(to, FICLONE, fd);
+	else if (copy_file_range(fd, &in, to, &out, len, 0) > 0)
+		COUNT(copies);
+	if (seteuid(0))
+		complain("seteuid: %s", strerror(errno));
+	/* What is copied while it is written to may be neither nor. */
+	if (cloned && !file_is_pure(file, to, fd))
+		complain("a clone has what its source had not");
+	/* If nobody had leased it, what is copied is shared too. */
+	if (fd >= 0 && ll_lease(fd, F_RDLCK, 0, 0) == -EOPNOTSUPP)
+		replace(file);
 	close(fd);
+	close(to);
 }
 
 static void break_something(bool xfs)
 {
-	int file = dice(FILES), fd = open(path[file], O_RDWR), ret = 0;
-	off_t at = dice(PAGES) * ll_pg, len = (1 + dice(64)) * ll_pg;
+	int file = ll_dice(FILES), fd = open(path[file], O_RDWR), ret = 0;
+	off_t at = ll_dice(PAGES) * ll_pg, len = (1 + ll_dice(64)) * ll_pg;
 	static char buf[MAX_WRITE * 4096];
 
 	if (fd < 0)
 		return;
-	switch (dice(8)) {
+	switch (ll_dice(12)) {
 	case 0:
 	case 1:
 		ret = ftruncate(fd, at);
@@ -461,8 +545,20 @@ static void break_something(bool xfs)
 			pwrite(fd, buf, sizeof(buf), at);
 		break;
 	case 7:
-		if (xfs && once_in(4))
-			clone_away(file);
+		if (xfs && once_in(2))
+			clone_away(file, fd);
+		break;
+	case 8:
+		if (xfs && once_in(2))
+			dedupe_away(file, fd, at);
+		break;
+	case 9:
+		if (xfs && file != COLLAPSING)
+			exchange_away(fd, at, len / ll_pg);
+		break;
+	case 10:
+	case 11:
+		read_away(file, at, len);
 		break;
 	}
 	/* Another one has truncated the file, or there are no blocks at all. */
@@ -558,12 +654,13 @@ FIXTURE_SETUP(load)
 	for (i = 0; i < FILES; i++) {
 		ASSERT_EQ(0, ll_mkfile(path[i], PATH_MAX, getenv("DAX2"), 0, 0));
 		ASSERT_EQ(0, truncate(path[i], PAGES * ll_pg));
+		ASSERT_EQ(0, chmod(path[i], 0644));
 	}
 	score = mmap(NULL, sizeof(*score), PROT_READ | PROT_WRITE,
 		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, score);
 	self->seed = ll_env_number("STRESS_SEED", ll_now_ms() ^ getpid());
-	seed_with(self->seed, 0);
+	ll_seed(self->seed, 0);
 	self->files = open_files();
 	self->pinned = pinned_pages();
 }
@@ -588,7 +685,7 @@ static pid_t start_worker(int worker, __u64 seed, unsigned int n)
 	if (pid)
 		return pid;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	seed_with(seed, n);
+	ll_seed(seed, n);
 	if (worker < HOLDERS)
 		holder(worker);
 	else
@@ -689,11 +786,11 @@ TEST_F_TIMEOUT(load, holders_and_breakers, 100000)
 		self->pid[i] = start_worker(i, self->seed, ++n);
 	end = ll_now_ms() + seconds * 1000;
 	while (ll_now_ms() < end && !score->failed) {
-		ll_sleep_ms(20 + dice(100));
+		ll_sleep_ms(20 + ll_dice(100));
 		ll_set_grace(once_in(4));
-		i = dice(HOLDERS);
+		i = ll_dice(HOLDERS);
 		if (__atomic_load_n(&score->done[i], __ATOMIC_RELAXED) >
-		    3 + dice(20)) {
+		    3 + ll_dice(20)) {
 			kill(self->pid[i], SIGKILL);
 			COUNT(killed);
 		}
@@ -707,6 +804,8 @@ TEST_F_TIMEOUT(load, holders_and_breakers, 100000)
 	       score->killed);
 	TH_LOG("%ld writes, %ld to dead keys; %ld breaks, %ld clones",
 	       score->writes, score->dead_writes, score->breaks, score->clones);
+	TH_LOG("%ld deduplications, %ld exchanges, %ld copies by readers",
+	       score->dedupes, score->exchanges, score->copies);
 	TH_LOG("%ld victims, %ld words checked", score->victims, score->words);
 	/* Something has happened. */
 	EXPECT_LT(0, score->writes);
