@@ -258,45 +258,48 @@ LL_TEST(nonblock_descriptor)
 	ll_proc_stop(&p);
 }
 
-/* Whoever does not wait comes again, and nobody has leased meanwhile. */
+/*
+ * Whoever does not wait comes again and again. A holder who lets go, and wants the
+ * lease back at once, does not keep it out; and has it back when that is done.
+ */
 LL_TEST(comes_again)
 {
+	long end = ll_now_ms() + LL_SOON_MS;
 	struct held h;
+	int ret;
 
 	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
 	EXPECT_EQ(-EWOULDBLOCK, ll_do(self->helper, LL_OP_OPEN_TRUNC,
 				      self->path, 0, 0, O_NONBLOCK));
 	EXPECT_SIGNAL(h.fd, POLL_MSG);
-	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
-	EXPECT_EQ(-EAGAIN, ll_lease(h.fd, F_RDLCK, 0, 0));
-	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(h.fd));
-	/* A change of the holder's own is not the one that was put off. */
-	EXPECT_EQ(0, ll_punch(h.fd, 8 * MB, 65536));
-	EXPECT_EQ(-EAGAIN, ll_lease(h.fd, F_RDLCK, 0, 0));
-	EXPECT_EQ(0, ll_do(self->helper, LL_OP_OPEN_TRUNC, self->path, 0, 0,
-			   O_NONBLOCK));
+	do {
+		ll_let_go(&h);
+		if (!ll_lease(h.fd, F_RDLCK, 0, 0))
+			h.mr = ll_reg(self->rdma, h.map, LEN, LL_ACCESS);
+		ret = ll_do(self->helper, LL_OP_OPEN_TRUNC, self->path, 0, 0,
+			    O_NONBLOCK);
+	} while (ret == -EWOULDBLOCK && ll_now_ms() < end);
+	EXPECT_EQ(0, ret);
 	EXPECT_EQ(0, ll_lease(h.fd, F_RDLCK, 0, 0));
 	EXPECT_EQ(0, ll_unlock(h.fd));
 }
 
-/* Or it does not come again. */
+/* Or it does not come again: nobody has to wait for that as long as for a holder. */
 LL_TEST(does_not_come_again)
 {
 	struct held h;
-	long begun;
+	long end;
 	int ret;
 
 	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
-	ll_set_grace(1);
-	begun = ll_now_ms();
 	EXPECT_EQ(-EWOULDBLOCK, ll_do(self->helper, LL_OP_OPEN_TRUNC,
 				      self->path, 0, 0, O_NONBLOCK));
 	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+	end = ll_now_ms() + LL_SLACK_MS;
 	while ((ret = ll_lease(h.fd, F_RDLCK, 0, 0)) == -EAGAIN &&
-	       ll_now_ms() < begun + 1000 + LL_SLACK_MS)
+	       ll_now_ms() < end)
 		ll_sleep_ms(10);
 	EXPECT_EQ(0, ret);
-	EXPECT_LE(begun + 1000, ll_now_ms());
 	EXPECT_EQ(0, ll_unlock(h.fd));
 }
 
@@ -309,6 +312,7 @@ LL_TEST(first_lease_during_a_change)
 	int fd = open(self->path, O_RDWR), p[2];
 	char *map = ll_map(fd, 0, ll_pg, PROT_READ | PROT_WRITE);
 	struct iovec iov = { map, ll_pg };
+	struct ll_result res;
 	char buf[64];
 
 	memset(map, 1, ll_pg);
@@ -317,7 +321,8 @@ LL_TEST(first_lease_during_a_change)
 	ASSERT_EQ((ssize_t)ll_pg, syscall(__NR_vmsplice, p[1], &iov, 1, 0));
 	ASSERT_EQ(0, munmap(map, ll_pg));
 	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
-	EXPECT_NOT_DONE(self->helper);
+	if (!ll_done(self->helper, 300, &res))
+		SKIP(return, "pipes get copies of DAX pages");
 	EXPECT_EQ(-EAGAIN, ll_lease(fd, F_RDLCK, 0, 0));
 	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
 	close(p[0]);
@@ -818,7 +823,7 @@ TEST_F_TIMEOUT(freeze, breaker_waits, 240)
 	EXPECT_DONE_SOON(helper);
 }
 
-/* An open that truncates holds up a freeze, until the holder lets go. */
+/* So does an open that truncates, which has write access before that. */
 LL_TEST(open_that_truncates_and_freeze)
 {
 	struct ll_proc freezer;
@@ -828,18 +833,20 @@ LL_TEST(open_that_truncates_and_freeze)
 	ASSERT_EQ(0, ll_freezer_start(&freezer, getenv("DAX1")));
 	ll_send(self->helper, LL_OP_OPEN_TRUNC, self->path, 0, 0, 0);
 	EXPECT_SIGNAL(h.fd, POLL_MSG);
-	EXPECT_EQ(-ETIME, ll_freeze(&freezer, 500));
+	EXPECT_EQ(0, ll_freeze(&freezer, LL_SOON_MS))
+		TH_LOG("the freeze waits for the holder");
 	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
-	EXPECT_DONE_SOON(self->helper);
-	EXPECT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
 	EXPECT_EQ(0, ll_thaw(&freezer));
 	ll_freezer_stop(&freezer);
+	EXPECT_DONE_SOON(self->helper);
 }
 
 /*
- * A first lease when the operation has looked for leases, and does not have its
- * locks yet: it meets the lease under these, and keeps others off until then.
+ * A first lease when the operation has begun, and does not have its locks yet: it
+ * meets the lease under these, gives them back, and comes again.
  */
+#define FIRST_LEASE_GRACE	10
+
 LL_TEST(first_lease_before_a_change)
 {
 	int fd = open(self->path, O_RDWR), leased;
@@ -850,7 +857,7 @@ LL_TEST(first_lease_before_a_change)
 	ASSERT_EQ(0, fcntl(fd, F_SETSIG, SIGRTMIN));
 	map = ll_map(fd, 0, LEN, PROT_READ);
 	ASSERT_EQ(0, ll_helper_start(&reader));
-	ll_set_grace(3);
+	ll_set_grace(FIRST_LEASE_GRACE);
 	ASSERT_EQ(0, ll_freezer_start(&freezer, getenv("DAX1")));
 	ASSERT_EQ(0, ll_freeze(&freezer, LL_SOON_MS));
 	ll_send(self->helper, LL_OP_PUNCH, self->path, 0, 65536, 0);
@@ -863,17 +870,16 @@ LL_TEST(first_lease_before_a_change)
 	ASSERT_NE(NULL, mr);
 
 	EXPECT_SIGNAL(fd, POLL_MSG);
-	ASSERT_EQ(0, ll_freezer_start(&freezer, getenv("DAX1")));
-	EXPECT_EQ(-ETIME, ll_freeze(&freezer, 300));
 	ll_send(&reader, LL_OP_READ, self->path, 0, 1, 0);
-	EXPECT_NOT_DONE(&reader);
-	EXPECT_DONE_AT_DEADLINE(self->helper, 3);
-	EXPECT_SIGNAL(fd, POLL_HUP);
-	EXPECT_EQ(0, ll_get(freezer.sock, LL_SOON_MS));
+	EXPECT_DONE_SOON(&reader);
+	ASSERT_EQ(0, ll_freezer_start(&freezer, getenv("DAX1")));
+	EXPECT_EQ(0, ll_freeze(&freezer, LL_SOON_MS));
+	EXPECT_EQ(LAYOUT_LEASE_BREAKING, ll_state(fd));
 	EXPECT_EQ(0, ll_thaw(&freezer));
 	ll_freezer_stop(&freezer);
-	EXPECT_DONE_SOON(&reader);
 	ll_proc_stop(&reader);
+	EXPECT_DONE_AT_DEADLINE(self->helper, FIRST_LEASE_GRACE);
+	EXPECT_SIGNAL(fd, POLL_HUP);
 	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(fd));
 	EXPECT_EQ(0, ibv_dereg_mr(mr));
 }

@@ -149,9 +149,9 @@ LL_TEST(bad_flags)
 		int type;
 		unsigned int flags;
 	} bad[] = {
-		{ F_RDLCK, 0x8 },
+		{ F_RDLCK, 0x10 },
 		{ F_RDLCK, 0x80000000 },
-		{ F_UNLCK, 0x8 },
+		{ F_UNLCK, 0x10 },
 		{ F_UNLCK, 0x80000000 | LAYOUT_LEASE_REVOKE },
 		{ F_RDLCK, LAYOUT_LEASE_REVOKE },
 		{ F_WRLCK, LAYOUT_LEASE_REVOKE },
@@ -160,6 +160,10 @@ LL_TEST(bad_flags)
 		{ F_RDLCK, LAYOUT_LEASE_SEIZE_FS },
 		{ F_RDLCK, LAYOUT_LEASE_REVOKE | LAYOUT_LEASE_SEIZE },
 		{ F_UNLCK, LAYOUT_LEASE_SEIZE | LAYOUT_LEASE_SEIZE_FS },
+		{ F_RDLCK, LAYOUT_LEASE_BREAK },
+		{ F_WRLCK, LAYOUT_LEASE_BREAK },
+		{ F_UNLCK, LAYOUT_LEASE_BREAK | LAYOUT_LEASE_REVOKE },
+		{ F_UNLCK, LAYOUT_LEASE_BREAK | LAYOUT_LEASE_SEIZE },
 	};
 	struct layout_lease lease = request(F_UNLCK);
 	int fd = open(self->path, O_RDWR);
@@ -172,7 +176,7 @@ LL_TEST(bad_flags)
 	}
 	EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(fd));
 
-	lease.flags = 0x8;
+	lease.flags = LAYOUT_LEASE_BREAK;
 	EXPECT_EQ(-EINVAL, get_raw(fd, &lease));
 }
 
@@ -184,7 +188,7 @@ LL_TEST(refused_keeps_lease)
 
 	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, ll_pg, ll_pg));
 	EXPECT_EQ(-EINVAL, ll_lease(fd, 7, 0, 0));
-	EXPECT_EQ(-EINVAL, ll_setlayout(fd, F_UNLCK, 0, 0, 0x8));
+	EXPECT_EQ(-EINVAL, ll_setlayout(fd, F_UNLCK, 0, 0, 0x10));
 	EXPECT_EQ(-EINVAL, ll_lease(fd, F_WRLCK, ULLONG_MAX, 2));
 	ASSERT_EQ(0, ll_getlayout(fd, 0, 0, &lease));
 	EXPECT_EQ(LAYOUT_LEASE_GRANTED, lease.state);
