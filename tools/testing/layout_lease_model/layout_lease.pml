@@ -138,7 +138,7 @@ mtype module = LIVE;
 byte module_ref;
 byte in_code;			/* calls into the module */
 
-/* layout_provider_get(), and the call that follows it */
+/* provider_get(), and the call that follows it */
 inline provider_get(ok)
 {
 	d_step {
@@ -150,7 +150,7 @@ inline provider_get(ok)
 	}
 }
 
-/* the return from the call, and layout_provider_put(), which is built in */
+/* the return from the call, and provider_put(), which is built in */
 inline provider_put()
 {
 	in_code--;
