@@ -13,7 +13,7 @@
 #define HOLDERS		2	/* processes with an open file and an MR each: 1 or 2 */
 #endif
 #ifndef BREAKERS
-#define BREAKERS	2	/* truncate and the like: in the VFS, then in DAX */
+#define BREAKERS	2	/* truncate and the like */
 #endif
 #ifndef SEIZERS
 #define SEIZERS		0	/* a break and no more */
@@ -67,12 +67,11 @@ byte lease_in[HOLDERS] = NONE;
 byte file_ref[HOLDERS] = 1;	/* of the open file: descriptor, calls, attachments */
 bool descriptor[HOLDERS] = true;
 
-/* struct layout_break: two for each breaker, in the VFS and in DAX */
-#define BREAKS		(2 * BREAKERS + SEIZERS)
+/* struct layout_break: one for each breaker */
+#define BREAKS		(BREAKERS + SEIZERS)
 bool on_record[BREAKS];
 byte break_in[BREAKS] = NONE;
 byte pending[BREAKS];
-byte backstops;			/* breaks in DAX, with or without an index */
 
 /*
  * Attached: the attachment of an MR
@@ -106,8 +105,9 @@ mtype device[HOLDERS] = NO_ACCESS;
 /*
  * The filesystem
  */
-bool fs_lock;			/* invalidate_lock: of breakers, against page faults */
-bool mapped = true;				/* a page table has the page, which is a reference */
+bool fs_lock;			/* invalidate_lock, exclusively: of breakers */
+byte fs_shared;			/* the same, shared: of those who lease and attach */
+bool mapped = true;		/* a page table has the page, which is a reference */
 bool changing;			/* blocks are freed, moved or shared */
 byte breakers_done;
 
@@ -118,11 +118,19 @@ byte breakers_done;
 #define ANY(what)	(what(0) || what(1))
 #define ANY_IN(i, what)	(what(i, 0) || what(i, 1))
 #endif
-#ifdef NO_BACKSTOPS
-#define BACKSTOPS	0
+
+/*
+ * layout_lease_exclude_changes(), layout_lease_allow_changes(). Page faults are one
+ * step, and so only look at fs_lock. layout_barrier.pml has more of this.
+ */
+#if BREAKERS == 0
+#define exclude_changes() skip
+#define allow_changes()	skip
 #else
-#define BACKSTOPS	backstops
+#define exclude_changes() atomic { !fs_lock -> fs_shared++ }
+#define allow_changes()	fs_shared--
 #endif
+
 #define IS_PINNED(m)	(loose_pin[m] || listed_pin[m])
 #define HAS_LEASE(i, m)	(lease_in[m] == i)
 #define HAS_ATTACHED(i, m) (attached[m] && attached_in[m] == i)
@@ -203,7 +211,7 @@ inline index_get(i)
 
 /*
  * Registration::index(), layout_lease_index_publish(): find it, or publish a new
- * one, which nobody has seen before. NONE: no memory, or backstop_is_under_way().
+ * one, which nobody has seen before. NONE: no memory.
  */
 inline index_get_or_new(i)
 {
@@ -219,8 +227,7 @@ inline index_get_or_new(i)
 				fi
 			}
 			if
-			:: BACKSTOPS -> i = NONE
-			:: i != NONE && !BACKSTOPS -> index_ref[i] = 2; published = i
+			:: i != NONE -> index_ref[i] = 2; published = i
 			:: else
 			fi
 		fi
@@ -369,6 +376,7 @@ CALL {
 	provider_get(ok);
 	if
 	:: ok ->
+		exclude_changes();
 		done = false;
 		do
 		:: !done ->
@@ -409,6 +417,7 @@ CALL {
 			fi
 		:: else -> done = false; break
 		od;
+		allow_changes();
 		provider_put()
 	:: else
 	fi
@@ -494,6 +503,7 @@ CALL {
 inline attach(h, i, ok)
 {
 CALL {
+	exclude_changes();
 	provider_get(ok);
 	if
 	:: ok ->
@@ -526,7 +536,8 @@ CALL {
 		fi;
 		provider_put()
 	:: else
-	fi
+	fi;
+	allow_changes()
 }
 }
 
@@ -878,9 +889,31 @@ end:	do
  * Breakers
  */
 
+/* What a break finds in its index, inside. */
+inline meet(t)
+{
+	for (k : 0 .. HOLDERS - 1) {
+		if
+		:: HAS_ATTACHED(break_in[t], k) ->
+			pending[t]++;
+			deadline[k] = true
+		:: else
+		fi;
+		if
+		:: HAS_LEASE(break_in[t], k) && lease[k] == GRANTED &&
+		   HAS_ATTACHED(break_in[t], k) ->
+			lease[k] = BREAKING
+		:: HAS_LEASE(break_in[t], k) && lease[k] == GRANTED &&
+		   !HAS_ATTACHED(break_in[t], k) ->
+			lease[k] = REVOKED
+		:: else
+		fi
+	}
+}
+
 /*
- * layout_break_begin(), break_start(): Index::break_begin(), BreakList::begin().
- * The index may have been retired meanwhile, and another one have its place.
+ * break_start(), Index::break_begin(), BreakList::begin(). An index that was retired
+ * since it was found is looked for again.
  */
 inline break_begin(t, ok)
 {
@@ -888,38 +921,36 @@ CALL {
 	provider_get(ok);
 	if
 	:: ok ->
-		index_get(break_in[t]);
-		if
-		:: break_in[t] == NONE -> provider_put()
-		:: else ->
-			atomic {
-				lock(index_lock[break_in[t]]);
-				for (k : 0 .. HOLDERS - 1) {
+		ok = false;
+		do
+		:: !ok ->
+			index_get(break_in[t]);
+			if
+			:: break_in[t] == NONE -> ok = true; provider_put()
+			:: else ->
+				atomic {
+					lock(index_lock[break_in[t]]);
 					if
-					:: HAS_ATTACHED(break_in[t], k) ->
-						pending[t]++;
-						deadline[k] = true
-					:: else
-					fi;
-					if
-					:: HAS_LEASE(break_in[t], k) && lease[k] == GRANTED && HAS_ATTACHED(break_in[t], k) ->
-						lease[k] = BREAKING
-					:: HAS_LEASE(break_in[t], k) && lease[k] == GRANTED && !HAS_ATTACHED(break_in[t], k) ->
-						lease[k] = REVOKED
-					:: else
+					:: !retired[break_in[t]] ->
+						meet(t);
+						on_record[t] = true;
+						ok = true;
+						schedule(break_in[t]);
+						unlock(index_lock[break_in[t]])
+					:: else ->
+						unlock(index_lock[break_in[t]]);
+						index_put(break_in[t])
 					fi
 				}
-				on_record[t] = true;
-				schedule(break_in[t]);
-				unlock(index_lock[break_in[t]])
-			}
-		fi
+			fi
+		:: else -> break
+		od
 	:: else
 	fi
 }
 }
 
-/* layout_break_end(): Index::break_end(), BreakList::end() */
+/* break_end(), Index::break_end(), BreakList::end() */
 inline break_end(t)
 {
 CALL {
@@ -938,63 +969,50 @@ CALL {
 }
 }
 
-#define VFS(b)		(2 * (b))
-#define DAX(b)		(2 * (b) + 1)
-
-/* vfs_truncate() and others, then dax_break_layout() under the lock */
+/*
+ * vfs_truncate() and others: layout_op_begin(), the operation under the locks of the
+ * filesystem with dax_break_layout() in it, layout_op_again(), layout_op_end()
+ */
 proctype Breaker(byte b)
 {
 	bool ok;
 
-	break_begin(VFS(b), ok);
-	/* __layout_break_begin(), break_wait(): sleep, or a signal comes, or it does not wait */
-	if
-	:: true -> pending[VFS(b)] == 0
-	:: pending[VFS(b)] != 0 -> goto done
+again:	atomic { !fs_lock && !fs_shared -> fs_lock = true }
+	/* layout_break(), break_record() */
+ask:	if
+	:: !on_record[b] -> break_begin(b, ok)
+	:: else
 	fi;
-
-	atomic { lock(fs_lock) }
-	/* layout_break_begin_locked(), backstop_add(): sleeps with the lock dropped */
-	backstops++;
-	break_begin(DAX(b), ok);
-	do
-	:: pending[DAX(b)] == 0 -> break
-	:: pending[DAX(b)] != 0 ->
+	if
+	:: pending[b] != 0 ->
 		unlock(fs_lock);
+		/* __layout_op_again(), break_wait(): a signal may come. */
 		if
-		:: true -> pending[DAX(b)] == 0
-		:: pending[DAX(b)] != 0 -> goto interrupted
+		:: true -> pending[b] == 0
+		:: pending[b] != 0 -> goto done
 		fi;
-		atomic { lock(fs_lock) }
-	od;
+		goto again
+	:: else
+	fi;
 	/* dax_layout_busy_page_range() unmaps; wait_page_idle is for 0 references */
-	do
-	:: d_step { mapped = false; ok = ANY(IS_PINNED) }
-		if
-		:: !ok -> break
-		:: else
-		fi;
-		do
-		:: ANY(IS_PINNED) || mapped ->
-			unlock(fs_lock);
-			!(ANY(IS_PINNED) || mapped);
-			atomic { lock(fs_lock) }
-		:: else -> break
-		od
-	od;
+	d_step { mapped = false; ok = ANY(IS_PINNED) }
+	if
+	:: ok ->
+		unlock(fs_lock);
+		!(ANY(IS_PINNED) || mapped);
+		atomic { !fs_lock && !fs_shared -> fs_lock = true }
+		goto ask
+	:: else
+	fi;
 	changing = true;
 	changing = false;
 	unlock(fs_lock);
-interrupted:
-	/* layout_break_end_locked(), backstop_del() */
-	break_end(DAX(b));
-	backstops--;
-done:	break_end(VFS(b));
+done:	break_end(b);
 	breakers_done++
 }
 
 #if SEIZERS > 0
-/* seize(), __layout_revoke() */
+/* seize(), __layout_revoke(), break_now() */
 proctype Seizer(byte t)
 {
 	bool ok;
@@ -1061,7 +1079,7 @@ init {
 			run Breaker(n)
 		}
 #if SEIZERS > 0
-		for (n : 2 * BREAKERS .. BREAKS - 1) {
+		for (n : BREAKERS .. BREAKS - 1) {
 			run Seizer(n)
 		}
 #endif

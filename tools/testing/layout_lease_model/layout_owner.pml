@@ -57,29 +57,37 @@ inline take_back(me, o)
 	od
 }
 
-/* Index::grant(), Inner::find_dead() */
-inline set_lease(me, present)
+/* Index::make_way(), Inner::find_dead() */
+inline make_way(me, present)
 {
 	do
 	:: atomic {
 		lock(index_lock);
 		present = in_map;
+		unlock(index_lock);
 		if
-		:: present == NONE || present == me ->
-			in_map = me;
-			lease[me] = true;
-			unlock(index_lock);
-			break
-		:: present != NONE && present != me && present != DEAD ->
-			/* EBUSY */
-			unlock(index_lock);
-			break
-		:: present == DEAD -> unlock(index_lock)
+		:: present == DEAD
+		:: else -> break
 		fi
 	   }
 		take_back(me, present);
 		atomic { forget_owner(present); unlock(index_lock) }
 	od
+}
+
+/* Index::grant(), after what may have to wait for a device */
+inline set_lease(me, present)
+{
+	make_way(me, present);
+	atomic {
+		lock(index_lock);
+		if
+		:: in_map == NONE || in_map == me -> in_map = me; lease[me] = true
+		/* EBUSY; EAGAIN if he has died since then */
+		:: else
+		fi;
+		unlock(index_lock)
+	}
 }
 
 /* Index::unlock() with LAYOUT_LEASE_REVOKE */
