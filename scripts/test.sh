@@ -7,7 +7,7 @@
 #   TESTS         selftests to run (default: all, and the model)
 #   TEST_FS       file systems to run them on (default: xfs and ext4)
 #   TEST_RDMA     RDMA devices to run them on (default: rxe0 and siw0)
-#   TEST_TIMEOUT  seconds that one of them may take (default 300)
+#   TEST_TIMEOUT  seconds that one of them may take (default 600)
 #   FUZZ_SEED, FUZZ_CALLS, PROPERTY_SEED, PROPERTY_TIME, STRESS_SEED, STRESS_TIME,
 #   SCALE_LEASES, SCALE_REGIONS
 #                 see fuzz_test, property_test, load_test and scale_test
@@ -26,7 +26,7 @@ elif [ "${KERNEL:-}" = kcsan ]; then
 	export GUEST_TIMEOUT=${GUEST_TIMEOUT:-7200}
 	STRESS_TIME=${STRESS_TIME:-300}
 else
-	export GUEST_TIMEOUT=${GUEST_TIMEOUT:-2400}
+	export GUEST_TIMEOUT=${GUEST_TIMEOUT:-3600}
 fi
 
 get_programs
@@ -58,7 +58,7 @@ for t in "${tests[@]}"; do
 	fi
 done
 
-exports=(-e "TEST_TIMEOUT=${TEST_TIMEOUT:-300}" -e "RDMA_DEV=${devices[0]}")
+exports=(-e "TEST_TIMEOUT=${TEST_TIMEOUT:-600}" -e "RDMA_DEV=${devices[0]}")
 for variable in FUZZ_SEED FUZZ_CALLS PROPERTY_SEED PROPERTY_TIME STRESS_SEED STRESS_TIME \
 	SCALE_LEASES SCALE_REGIONS; do
 	[ -z "${!variable:-}" ] || exports+=(-e "$variable=${!variable}")
@@ -66,7 +66,8 @@ done
 
 tmp=$(mktemp -d)
 temporary+=("$tmp")
-if [ -z "${TESTS:-}" ]; then
+read -ra filesystems <<<"${TEST_FS:-xfs ext4}"
+if [ -z "${TESTS:-}" ] && [ -z "${TEST_RESULTS:-}" ]; then
 	say "the model"
 	start=$SECONDS status=0
 	echo '#:# plan model' >>"$tmp/results"
@@ -77,7 +78,10 @@ if [ -z "${TESTS:-}" ]; then
 		echo "#:# end model $status $((SECONDS - start)) s"
 	} >>"$tmp/results"
 fi
+
+# One of several that run beside each other leaves its results there.
 kunit=(-k)
+[ "${TEST_KUNIT-y}" = y ] || kunit=()
 
 # run_tests FS WHERE PROGRAM...: in one guest; WHERE names it in the results.
 run_tests() {
@@ -94,7 +98,26 @@ run_tests() {
 	say "  took $(duration $((SECONDS - start)))"
 }
 
-for fs in ${TEST_FS:-xfs ext4}; do
+# A guest waits for most of its time, so those of a kernel that is not slow by itself
+# run beside each other.
+if [ -z "${KERNEL:-}" ] && [ ${#filesystems[@]} -gt 1 ]; then
+	parts=()
+	for fs in "${filesystems[@]}"; do
+		TEST_FS=$fs TEST_RESULTS=$tmp/results-$fs TEST_KUNIT=${kunit:+y} \
+			"$TOP/scripts/test.sh" > >(exec sed -u "s/^/$fs: /") 2>&1 &
+		parts+=($!)
+		kunit=()
+	done
+	for part in "${parts[@]}"; do
+		wait "$part" || echo "#:# failed the tests on one of ${filesystems[*]}" >>"$tmp/results"
+	done
+	for fs in "${filesystems[@]}"; do
+		[ ! -f "$tmp/results-$fs" ] || cat "$tmp/results-$fs" >>"$tmp/results"
+	done
+	filesystems=()
+fi
+
+for fs in "${filesystems[@]}"; do
 	run_tests "$fs" "$fs" "${runs[@]}"
 	if [ ${#kunit[@]} -gt 0 ]; then
 		grep -a -E '^(\[[ 0-9.]+\] )?(KTAP|    # Subtest|    (not )?ok |(not )?ok [0-9]+ )' \
@@ -122,6 +145,10 @@ if [ "${KERNEL:-}" = debug ] && [ -z "${TESTS:-}" ]; then
 	GUEST_APPEND=$debug_append run_tests "$fs" "$fs,kmemleak" "${runs[@]}"
 fi
 
+if [ -n "${TEST_RESULTS:-}" ]; then
+	mv "$tmp/results" "$TEST_RESULTS"
+	exit
+fi
 say "longest: $(sed -n -E 's/^#:# end ([^ ]+) [0-9]+ ([0-9]+ s)$/\2 \1/p' "$tmp/results" |
 	sort -rn | head -n 8 | paste -s -d,)"
 "$TOP/scripts/count-tests" "$tmp/results"

@@ -119,7 +119,7 @@ byte ops_done;
 #define ANY_OF(i, what)	((HOME(0) == (i) && what(0)) || (HOME(1) == (i) && what(1)))
 #define ANY(what)	(what(0) || what(1))
 #endif
-#ifdef HOLE_ATTACH_PROMISE
+#ifdef NO_ATTACH_PROMISE
 #define PROMISED(h, all) (!(all) && ((h) == 0 || !IS_BESIDE))
 #else
 #define PROMISED(h, all) ((all) || (h) == 0 || !IS_BESIDE)

@@ -136,6 +136,8 @@ static int ask_until_stopped(int sock, struct asking *a, struct ll_rdma *r)
 	ret = ll_get(sock, INT_MAX);
 	while (!ret && !stopped(a))
 		ask(a, r, &g);
+	/* One looks after the other, since they write to the same place. */
+	ret = ret ?: ll_put(sock, 0) ?: ll_get(sock, INT_MAX);
 	wrong = ll_lease_wrong(r, a->path, g.fd, AT, REGION, g.mr);
 	snprintf(a->wrong, sizeof(a->wrong), "%s", wrong ?: "");
 	drop(&g);
@@ -303,7 +305,10 @@ static void end(struct __test_metadata *_metadata, struct round *round,
 	for (i = round->from; i <= round->to; i++)
 		__atomic_store_n(&self->asking[i]->stop, true,
 				 __ATOMIC_SEQ_CST);
+	for (i = round->from; i <= round->to; i++)
+		ASSERT_EQ(0, ll_get(self->asker[i].sock, LL_SOON_MS));
 	for (i = round->from; i <= round->to; i++) {
+		ASSERT_EQ(0, ll_put(self->asker[i].sock, 0));
 		ASSERT_EQ(0, ll_get(self->asker[i].sock, LL_SOON_MS));
 		EXPECT_EQ(0, self->asking[i]->wrong[0])
 			TH_LOG("%s, asker %d: %s", where, i,

@@ -232,6 +232,17 @@ static int make(const char *path)
 	return ret;
 }
 
+/* Extents are swapped only with a file that has no more of them. */
+static int make_pieces(const char *path)
+{
+	int fd = open(path, O_RDWR), ret = 0, i;
+
+	for (i = 0; i < 16 && !ret; i += 2)
+		ret = fallocate(fd, FALLOC_FL_ZERO_RANGE, i * ll_pg, ll_pg);
+	close(fd);
+	return ret;
+}
+
 /* The file as a block device. */
 static int attach_loop(char path[PATH_MAX], const char *file)
 {
@@ -255,6 +266,8 @@ FIXTURE_SETUP(bystanders)
 	snprintf(self->unrelated, sizeof(self->unrelated), "%s.3",
 		 self->env.path);
 	ASSERT_EQ(0, make(self->other));
+	if (variant->call.fn == ll_call_swapext && variant->call.to)
+		ASSERT_EQ(0, make_pieces(self->other));
 	ASSERT_EQ(0, make(self->unrelated));
 	strcpy(self->bind, LL_MOUNT_POINT);
 	ASSERT_EQ(0, ll_mount_point(self->bind, unused, self->env.path));

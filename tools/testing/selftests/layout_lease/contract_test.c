@@ -265,7 +265,7 @@ FIXTURE_TEARDOWN(contract)
 	ll_env_exit(&self->env);
 }
 
-#define CONTRACT_TEST(name)	TEST_F_TIMEOUT(contract, name, 240)
+#define CONTRACT_TEST(name)	TEST_F_TIMEOUT(contract, name, 480)
 
 /* One thread deregisters what the other one binds a window to. */
 struct race {

@@ -959,12 +959,14 @@ static void do_change(int slot)
 	if (!is_dax(d->file) || !d->writable)
 		return;
 	if (once_in(2)) {
-		ret = ll_punch(me.fd[slot], points[lo],
-			       points[hi] - points[lo]);
+		/* There is nothing to punch behind the end. */
+		ret = ftruncate(me.fd[slot], 3 * MB2) ? -errno :
+			ll_punch(me.fd[slot], points[lo],
+				 points[hi] - points[lo]);
 		model_break(d->file, lo, hi);
 	} else {
-		/* The new size is that of a block: nothing breaks. */
-		ret = ftruncate(me.fd[slot], 2 * MB2) ||
+		/* From a size that takes nothing away. */
+		ret = ftruncate(me.fd[slot], 3 * MB2) ||
 			ftruncate(me.fd[slot], 0) ? -errno : 0;
 		model_break(d->file, 0, PIECES);
 	}
