@@ -8,6 +8,8 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "layout_lease_change.h"
 #include "layout_lease_expect.h"
@@ -485,6 +487,103 @@ TEST_F_TIMEOUT(frozen, breaks_nothing_yet, 240)
 	EXPECT_SIGNAL(self->held.fd, POLL_MSG);
 	EXPECT_EQ(0, ll_let_go(&self->held));
 	EXPECT_DONE_SOON(&self->caller);
+}
+
+/*
+ * A lease that comes while an operation on two files waits for a page that a
+ * pipe has: whether it is refused, is seen only after that.
+ */
+FIXTURE(late) {
+	struct ll_env env;
+	struct held held;
+	struct ll_proc caller;
+	char other[PATH_MAX + 8];
+	int pipe[2];
+};
+
+FIXTURE_VARIANT(late) {
+	struct ll_call call;
+	bool other_in_pipe;	/* a page of it, not of the one to be leased */
+	int ret;
+};
+
+#define LATE(name, error, ...)						\
+	FIXTURE_VARIANT_ADD(late, name) { .ret = error, __VA_ARGS__ }
+
+LATE(dedupe, FILE_DEDUPE_RANGE_DIFFERS, CALL(dedupe, .len = PAGE));
+LATE(dedupe_to, FILE_DEDUPE_RANGE_DIFFERS,
+     CALL(dedupe, .to = true, .len = PAGE));
+LATE(dedupe_waits_for_other, FILE_DEDUPE_RANGE_DIFFERS,
+     CALL(dedupe, .len = PAGE), .other_in_pipe = true);
+LATE(clone_unaligned, -EINVAL, CALL(clone, .off = ODD, .len = PAGE));
+LATE(clone_to_unaligned, -EINVAL,
+     CALL(clone, .to = true, .off = ODD, .len = PAGE));
+LATE(exchange_unaligned, -EINVAL, CALL(exchange, .off = ODD, .len = PAGE));
+
+FIXTURE_SETUP(late)
+{
+	const char *why;
+
+	if (!ll_is_xfs())
+		SKIP(return, "XFS only");
+	self->pipe[0] = self->pipe[1] = -1;
+	why = ll_env_init(&self->env, true);
+	if (why)
+		SKIP(return, "%s", why);
+	make_other(_metadata, &self->env, self->other, DIFFERENT);
+}
+
+FIXTURE_TEARDOWN(late)
+{
+	close(self->pipe[0]);
+	close(self->pipe[1]);
+	ll_let_go(&self->held);
+	ll_proc_stop(&self->caller);
+	if (self->other[0])
+		unlink(self->other);
+	ll_env_exit(&self->env);
+}
+
+static void put_page_in_pipe(struct __test_metadata *_metadata,
+			     const char *path, int pipe_end)
+{
+	int fd = open(path, O_RDWR);
+	struct iovec iov = {
+		.iov_base = ll_map(fd, 0, PAGE, PROT_READ | PROT_WRITE),
+		.iov_len = PAGE,
+	};
+
+	ASSERT_NE(MAP_FAILED, iov.iov_base);
+	ASSERT_EQ(0, close(fd));
+	ASSERT_EQ(PAGE, syscall(__NR_vmsplice, pipe_end, &iov, 1, 0));
+	ASSERT_EQ(0, munmap(iov.iov_base, PAGE));
+}
+
+TEST_F_TIMEOUT(late, breaks_nothing, 240)
+{
+	struct ll_call call = variant->call;
+	struct ll_result res = {};
+
+	call.path = self->env.path;
+	call.other = self->other;
+	ASSERT_EQ(0, pipe(self->pipe));
+	put_page_in_pipe(_metadata, variant->other_in_pipe ? self->other :
+							     self->env.path,
+			 self->pipe[1]);
+	ASSERT_EQ(0, ll_call_start(&self->caller, &call));
+	ASSERT_EQ(0, ll_call_go(&self->caller));
+	if (!ll_done(&self->caller, 300, &res))
+		SKIP(return, "pipes get copies of DAX pages, or it is refused before");
+	ASSERT_EQ(0, ll_hold(&self->held, &self->env.rdma, self->env.path,
+			     LEN));
+	close(self->pipe[0]);
+	close(self->pipe[1]);
+	self->pipe[0] = self->pipe[1] = -1;
+	ASSERT_EQ(0, ll_done_untold(&self->caller, LL_SOON_MS, &res))
+		TH_LOG("waits for the holder");
+	EXPECT_EQ(variant->ret, res.ret)
+		TH_LOG("%s", strerror(res.ret < 0 ? -res.ret : 0));
+	EXPECT_UNDISTURBED(&self->env.rdma, &self->held);
 }
 
 TEST_HARNESS_MAIN

@@ -200,6 +200,18 @@ static const char *siw_open(struct siw *s, bool crc)
 	return NULL;
 }
 
+static void siw_close(struct siw *s, struct ibv_mr *mr)
+{
+	rdma_destroy_qp(s->id);
+	ibv_dereg_mr(mr);
+	ibv_destroy_cq(s->cq);
+	ibv_dealloc_pd(s->pd);
+	rdma_destroy_id(s->id);
+	rdma_destroy_id(s->listener);
+	rdma_destroy_event_channel(s->channel);
+	close(s->peer);
+}
+
 /* What the peer sends. */
 
 /* The beginning of a message. */
@@ -1038,6 +1050,34 @@ static void hang_up(int sock, bool reset)
 
 	setsockopt(sock, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 	close(sock);
+}
+
+/*
+ * A peer that has said good-bye and goes on reading: each acknowledgment makes
+ * room for what is still to be sent, while the device ends the connection.
+ */
+SIW_TEST(peer_that_reads_after_its_end)
+{
+	static char in[1 << 16];
+	struct ibv_sge sge = { .length = sizeof(in) };
+	struct ibv_mr *mr;
+	struct siw other;
+	int i, lap;
+
+	sge.addr = (uintptr_t)anonymous(sge.length);
+	for (lap = 0; lap < 40; lap++) {
+		ASSERT_EQ(NULL, siw_open(&other, false));
+		mr = ibv_reg_mr(other.pd, (void *)sge.addr, sge.length, 0);
+		ASSERT_NE(NULL, mr);
+		sge.lkey = mr->lkey;
+		for (i = 0; i < 16; i++)
+			ASSERT_EQ(0, post(&other, IBV_WR_RDMA_WRITE, &sge, 1,
+					  IBV_SEND_SIGNALED));
+		ASSERT_EQ(0, shutdown(other.peer, SHUT_WR));
+		while (recv(other.peer, in, sizeof(in), 0) > 0)
+			;
+		siw_close(&other, mr);
+	}
 }
 
 /*
