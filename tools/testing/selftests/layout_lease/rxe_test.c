@@ -83,7 +83,7 @@ struct headers {
 struct peer {
 	int out, in, port;	/* sockets in its namespace */
 	char dev[16], netdev[16];
-	struct ibv_qp *qp;	/* what it talks to */
+	__u32 qpn;		/* what it talks to */
 };
 
 /* CRC-32 of some more bytes, without the final inversion. */
@@ -130,7 +130,7 @@ static int peer_send(struct peer *p, int opcode, __u32 psn, const void *ext,
 		},
 		.bth = {
 			.opcode = opcode, .pkey = htons(0xffff),
-			.qpn = htonl(p->qp->qp_num),
+			.qpn = htonl(p->qpn),
 			.psn = htonl(psn | 1U << 31),
 		},
 	};
@@ -269,6 +269,7 @@ static const char *peer_open(struct peer *p)
 		  p->netdev, p->netdev) ||
 	    ll_sh("rdma link add %s type rxe netdev %s", p->dev, p->netdev))
 		return "no rxe";
+	setenv("RDMA_DEV", p->dev, 1);
 	return NULL;
 }
 
@@ -283,20 +284,20 @@ static void peer_close(struct peer *p)
 }
 
 /* As if the peer had just connected. */
-static int peer_connect(struct peer *p, struct ll_rdma *r)
+static int connect_to_peer(struct ibv_qp *qp, struct ll_rdma *r)
 {
 	struct ibv_qp_attr attr = {
 		.qp_state = IBV_QPS_RESET,
 	};
 
-	if (ibv_modify_qp(p->qp, &attr, IBV_QP_STATE))
+	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE))
 		return -errno;
 	attr = (struct ibv_qp_attr) {
 		.qp_state = IBV_QPS_INIT,
 		.port_num = 1,
 		.qp_access_flags = r->qp_access,
 	};
-	if (ibv_modify_qp(p->qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX |
+	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX |
 			  IBV_QP_PORT | IBV_QP_ACCESS_FLAGS))
 		return -errno;
 	attr = (struct ibv_qp_attr) {
@@ -317,7 +318,7 @@ static int peer_connect(struct peer *p, struct ll_rdma *r)
 	attr.ah_attr.grh.dgid.raw[10] = 0xff;
 	attr.ah_attr.grh.dgid.raw[11] = 0xff;
 	inet_pton(AF_INET, PEERS, attr.ah_attr.grh.dgid.raw + 12);
-	if (ibv_modify_qp(p->qp, &attr, IBV_QP_STATE | IBV_QP_AV |
+	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV |
 			  IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
 			  IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER))
 		return -errno;
@@ -326,11 +327,36 @@ static int peer_connect(struct peer *p, struct ll_rdma *r)
 		.timeout = 14, .retry_cnt = 7, .rnr_retry = 7,
 		.max_rd_atomic = LL_READS,
 	};
-	if (ibv_modify_qp(p->qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT |
+	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT |
 			  IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
 			  IBV_QP_MAX_QP_RD_ATOMIC))
 		return -errno;
 	return 0;
+}
+
+static struct ibv_qp *qp_for_peer(struct ll_rdma *r)
+{
+	struct ibv_qp_init_attr init = r->init;
+	struct ibv_qp *qp;
+
+	init.send_cq = ibv_create_cq(r->ctx, 64, NULL, NULL, 0);
+	init.recv_cq = init.send_cq;
+	if (!init.send_cq)
+		return NULL;
+	qp = ibv_create_qp(r->pd, &init);
+	return qp && !connect_to_peer(qp, r) ? qp : NULL;
+}
+
+/* The next message goes to the beginning of the region. */
+static int receive_into(struct ibv_qp *qp, const struct held *h)
+{
+	struct ibv_sge sge = {
+		.addr = (uintptr_t)h->map, .length = 2 * MTU,
+		.lkey = h->mr->lkey,
+	};
+	struct ibv_recv_wr *bad, wr = { .sg_list = &sge, .num_sge = 1 };
+
+	return ibv_post_recv(qp, &wr, &bad);
 }
 
 /* It has refused something, and got over it. */
@@ -355,12 +381,14 @@ enum how {
 	DEREGISTERED,
 	SEIZED,
 	BROKEN,			/* by a change, whose holder says nothing */
+	UNLINKED,		/* with its device */
 };
 
 FIXTURE(roce) {
 	struct ll_env env;
 	struct ll_rdma r;
 	struct peer peer;
+	struct ibv_qp *qp;
 	struct held h;
 };
 
@@ -371,31 +399,25 @@ FIXTURE_VARIANT(roce) {
 FIXTURE_VARIANT_ADD(roce, deregistered) { .how = DEREGISTERED };
 FIXTURE_VARIANT_ADD(roce, seized) { .how = SEIZED };
 FIXTURE_VARIANT_ADD(roce, broken) { .how = BROKEN };
+FIXTURE_VARIANT_ADD(roce, unlinked) { .how = UNLINKED };
 
 FIXTURE_SETUP(roce)
 {
 	const char *why = ll_env_init(&self->env, false);
-	struct ibv_qp_init_attr init;
 
 	if (why)
 		SKIP(return, "%s", why);
 	why = peer_open(&self->peer);
-	if (!why) {
-		setenv("RDMA_DEV", self->peer.dev, 1);
+	if (!why)
 		why = ll_rdma_device(&self->r);
-	}
 	if (why) {
 		peer_close(&self->peer);
 		ll_env_exit(&self->env);
 		SKIP(return, "%s", why);
 	}
-	init = self->r.init;
-	init.send_cq = ibv_create_cq(self->r.ctx, 64, NULL, NULL, 0);
-	ASSERT_NE(NULL, init.send_cq);
-	init.recv_cq = init.send_cq;
-	self->peer.qp = ibv_create_qp(self->r.pd, &init);
-	ASSERT_NE(NULL, self->peer.qp);
-	ASSERT_EQ(0, peer_connect(&self->peer, &self->r));
+	self->qp = qp_for_peer(&self->r);
+	ASSERT_NE(NULL, self->qp);
+	self->peer.qpn = self->qp->qp_num;
 	ASSERT_EQ(0, ll_hold(&self->h, &self->r, self->env.path, LEN));
 }
 
@@ -419,6 +441,9 @@ static int take_back(FIXTURE_DATA(roce) *self, enum how how, char *content)
 		break;
 	case SEIZED:
 		ret = ll_revoke(self->h.fd);
+		break;
+	case UNLINKED:
+		ret = ll_sh("rdma link delete %s", self->peer.dev);
 		break;
 	default:
 		ll_set_grace(0);
@@ -508,13 +533,8 @@ ROCE_TEST(half_a_write)
 ROCE_TEST(half_a_message)
 {
 	struct peer *p = &self->peer;
-	struct ibv_sge sge = {
-		.addr = (uintptr_t)self->h.map, .length = 2 * MTU,
-		.lkey = self->h.mr->lkey,
-	};
-	struct ibv_recv_wr *bad, wr = { .sg_list = &sge, .num_sge = 1 };
 
-	ASSERT_EQ(0, ibv_post_recv(p->qp, &wr, &bad));
+	ASSERT_EQ(0, receive_into(self->qp, &self->h));
 	ASSERT_EQ(0, peer_send(p, SEND_FIRST, PSN, "", 0, MTU, 0xaa));
 	ASSERT_TRUE(soon_in_file(self->env.path, MTU, 0xaa));
 	TAKE_BACK();
@@ -579,8 +599,10 @@ ROCE_TEST(dead_key)
 	int ret;
 	TAKE_BACK();
 
+	if (variant->how == UNLINKED)
+		SKIP(return, "nobody is there to refuse it");
 	for (i = 0; i < ARRAY_SIZE(ops); i++) {
-		ASSERT_EQ(0, peer_connect(p, &self->r));
+		ASSERT_EQ(0, connect_to_peer(self->qp, &self->r));
 		if (ops[i] == CMP_SWAP || ops[i] == FETCH_ADD)
 			ret = peer_atomic(p, ops[i], PSN, &mr);
 		else if (ops[i] == ATOMIC_WRITE)
@@ -592,9 +614,113 @@ ROCE_TEST(dead_key)
 		ASSERT_EQ(0, ret);
 		EXPECT_EQ(NAK_REM_ACC_ERR, peer_hears(p, LL_SOON_MS).syndrome)
 			TH_LOG("operation %#x", ops[i]);
-		ASSERT_TRUE(soon_in_error(p->qp));
+		ASSERT_TRUE(soon_in_error(self->qp));
 	}
 	EXPECT_UNTOUCHED();
+}
+
+/*
+ * A holder that is killed in the middle of it: what the peer has begun does not
+ * keep the memory, and a truncate need not wait.
+ */
+/* In shared memory. */
+struct doomed {
+	const char *path;
+	__u32 qpn;
+	struct ibv_mr mr;
+};
+
+static void doomed_holder(int sock, void *arg)
+{
+	struct doomed *d = arg;
+	struct ibv_qp *qp;
+	struct ll_rdma r;
+	struct held h;
+	int ret = -EIO;
+
+	if (!ll_rdma_device(&r)) {
+		qp = qp_for_peer(&r);
+		if (qp && !ll_hold(&h, &r, d->path, LEN))
+			ret = receive_into(qp, &h);
+		if (!ret) {
+			d->qpn = qp->qp_num;
+			d->mr = *h.mr;
+		}
+	}
+	ll_put(sock, ret);
+	ll_get(sock, INT_MAX);
+}
+
+FIXTURE(killed) {
+	struct ll_env env;
+	struct peer peer;
+	struct ll_proc holder;
+	struct doomed *doomed;
+};
+
+FIXTURE_SETUP(killed)
+{
+	const char *why = ll_env_init(&self->env, false);
+
+	if (why)
+		SKIP(return, "%s", why);
+	why = peer_open(&self->peer);
+	if (why) {
+		peer_close(&self->peer);
+		ll_env_exit(&self->env);
+		SKIP(return, "%s", why);
+	}
+	self->doomed = mmap(NULL, sizeof(*self->doomed),
+			    PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->doomed);
+	self->doomed->path = self->env.path;
+	ASSERT_EQ(0, ll_proc_start(&self->holder, doomed_holder,
+				   self->doomed));
+	ASSERT_EQ(0, ll_get(self->holder.sock, LL_SOON_MS));
+	self->peer.qpn = self->doomed->qpn;
+}
+
+FIXTURE_TEARDOWN(killed)
+{
+	ll_proc_stop(&self->holder);
+	peer_close(&self->peer);
+	ll_env_exit(&self->env);
+}
+
+#define KILLED_TEST(name)	TEST_F_TIMEOUT(killed, name, 240)
+
+/* In the middle of a break, too, whose deadline is far away. */
+#define EXPECT_GONE_SOON()						\
+	do {								\
+		ll_send(&self->env.helper, LL_OP_TRUNCATE,		\
+			self->env.path, 0, 0, 0);			\
+		EXPECT_NOT_DONE(&self->env.helper);			\
+		ll_proc_stop(&self->holder);				\
+		EXPECT_DONE_SOON(&self->env.helper);			\
+	} while (0)
+
+KILLED_TEST(half_a_write)
+{
+	ASSERT_EQ(0, peer_write(&self->peer, WRITE_FIRST, PSN,
+				&self->doomed->mr, 3 * MTU, MTU, 0xaa));
+	ASSERT_TRUE(soon_in_file(self->env.path, MTU, 0xaa));
+	EXPECT_GONE_SOON();
+}
+
+KILLED_TEST(half_a_message)
+{
+	ASSERT_EQ(0, peer_send(&self->peer, SEND_FIRST, PSN, "", 0, MTU,
+			       0xaa));
+	ASSERT_TRUE(soon_in_file(self->env.path, MTU, 0xaa));
+	EXPECT_GONE_SOON();
+}
+
+KILLED_TEST(read_under_way)
+{
+	ASSERT_EQ(0, peer_read(&self->peer, PSN, &self->doomed->mr, LEN));
+	EXPECT_EQ(READ_FIRST, peer_hears(&self->peer, LL_SOON_MS).opcode);
+	EXPECT_GONE_SOON();
 }
 
 TEST_HARNESS_MAIN
