@@ -3,32 +3,79 @@
 //! Memory that is attached to leases.
 
 use crate::{
+    holder::Holder,
     index::{
-        Index,
+        Inner,
         OF_HOLDER, //
     },
-    lease::Owner,
     range::Range, //
 };
 use kernel::{
-    fs::{
-        layout_lease::ConsumerRef,
-        File, //
-    },
+    bindings,
+    error::to_result,
+    fs::File,
     interval_tree::IntervalNode,
     new_mutex,
     prelude::*,
     sync::{
         aref::ARef,
-        atomic::{
-            Atomic,
-            AtomicFlag,
-            Relaxed, //
-        },
         Arc,
+        LockedBy,
         Mutex, //
     },
 };
+
+/// How a consumer takes its pages back, see `struct layout_consumer_ops`.
+///
+/// # Invariants
+///
+/// `ops` and `data` are what a consumer gave to `layout_lease_attach()`, and the attachment is not
+/// yet detached.
+pub(crate) struct ConsumerRef {
+    ops: *const bindings::layout_consumer_ops,
+    data: *mut c_void,
+}
+
+// SAFETY: The operations may be called by any thread.
+unsafe impl Send for ConsumerRef {}
+
+impl ConsumerRef {
+    /// # Safety
+    ///
+    /// Both are what a consumer gave to `layout_lease_attach()`; this is dropped before that of
+    /// `layout_lease_detach()` returns.
+    pub(crate) unsafe fn new(ops: *const bindings::layout_consumer_ops, data: *mut c_void) -> Self {
+        Self { ops, data }
+    }
+
+    /// Stops new accesses.
+    fn begin(&self) {
+        // SAFETY: By the type invariant the consumer is there.
+        if let Some(begin) = unsafe { (*self.ops).begin } {
+            // SAFETY: By the type invariant this is the data that goes with it.
+            unsafe { begin(self.data) };
+        }
+    }
+
+    /// Waits for old accesses.
+    fn finish(&self) -> Result {
+        // SAFETY: By the type invariant the consumer is there.
+        match unsafe { (*self.ops).finish } {
+            // SAFETY: By the type invariant this is the data that goes with it.
+            Some(finish) => to_result(unsafe { finish(self.data) }),
+            None => Ok(()),
+        }
+    }
+
+    /// Unpins the pages, unless that was done.
+    fn unpin(&self) {
+        // SAFETY: By the type invariant the consumer is there.
+        if let Some(unpin) = unsafe { (*self.ops).unpin } {
+            // SAFETY: By the type invariant this is the data that goes with it.
+            unsafe { unpin(self.data) };
+        }
+    }
+}
 
 /// An attachment in the index: in the tree of the inode with the range that breaks meet, in that of
 /// the open file with what the consumer asked for, which leases cover.
@@ -39,26 +86,27 @@ pub(crate) fn bytes_of(node: &Node) -> Range {
     Range::from_interval(node.interval::<OF_HOLDER>())
 }
 
-/// No break has set a deadline.
-const NEVER: u64 = u64::MAX;
-
 /// Pinned memory, for example of an RDMA memory region.
 ///
 /// The consumer owns it through the handle that `attach` returned; the index owns it while its
 /// pages count as pinned.
 ///
-/// The atomic fields are written under the index lock only. Lock order: index lock, then `claim`.
-/// `claim` is held while the consumer is called, hence a consumer takes no index lock.
+/// Lock order: index lock, then `claim`, which is held while the consumer is called. Hence a consumer
+/// takes no index lock.
 #[pin_data]
 pub(crate) struct Attached {
-    pub(crate) index: Arc<Index>,
-    pub(crate) owner: Arc<Owner>,
-    /// When it is revoked, or [`NEVER`].
-    deadline: Atomic<u64>,
-    /// The holder does it itself and need not be told.
-    quiet: AtomicFlag,
+    pub(crate) holder: Arc<Holder>,
+    expiry: LockedBy<Expiry, Inner>,
     #[pin]
     claim: Mutex<Claim>,
+}
+
+/// When an attachment is revoked.
+pub(crate) struct Expiry {
+    /// [`None`]: no break has set a deadline.
+    pub(crate) deadline: Option<u64>,
+    /// The process does it itself and need not be notified.
+    pub(crate) no_signal: bool,
 }
 
 struct Claim {
@@ -88,16 +136,18 @@ enum Progress {
 
 impl Attached {
     pub(crate) fn new(
-        index: Arc<Index>,
-        owner: Arc<Owner>,
+        holder: Arc<Holder>,
         consumer: ConsumerRef,
         file: ARef<File>,
     ) -> impl PinInit<Self, Error> {
+        let expiry = Expiry {
+            deadline: None,
+            no_signal: false,
+        };
+        let expiry = LockedBy::new(&holder.index.inner, expiry);
         try_pin_init!(Self {
-            index,
-            owner,
-            deadline: Atomic::new(NEVER),
-            quiet: AtomicFlag::new(false),
+            holder,
+            expiry,
             claim <- new_mutex!(
                 Claim {
                     consumer: Some(consumer),
@@ -111,27 +161,12 @@ impl Attached {
         }? Error)
     }
 
-    /// Sets a deadline unless there is an earlier one. Under the index lock.
-    ///
-    /// `quiet`: the holder does it itself and need not be told.
-    pub(crate) fn expire(&self, deadline: u64, quiet: bool) {
-        if deadline < self.deadline.load(Relaxed) {
-            self.deadline.store(deadline, Relaxed);
-            self.quiet.store(quiet, Relaxed);
-        }
+    pub(crate) fn expiry<'a>(&'a self, inner: &'a Inner) -> &'a Expiry {
+        self.expiry.access(inner)
     }
 
-    /// Sets the deadline to try again. Under the index lock.
-    pub(crate) fn retry_at(&self, deadline: u64) {
-        self.deadline.store(deadline, Relaxed);
-    }
-
-    pub(crate) fn deadline(&self) -> Option<u64> {
-        Some(self.deadline.load(Relaxed)).filter(|deadline| *deadline != NEVER)
-    }
-
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.quiet.load(Relaxed)
+    pub(crate) fn expiry_mut<'a>(&'a self, inner: &'a mut Inner) -> &'a mut Expiry {
+        self.expiry.access_mut(inner)
     }
 
     /// The consumer calls no more and is called no more. Returns the file, for the caller to put.
@@ -141,6 +176,16 @@ impl Attached {
         let mut claim = self.claim.lock();
         claim.consumer = None;
         claim.file.take()
+    }
+}
+
+impl Expiry {
+    /// Sets a deadline unless there is an earlier one.
+    pub(crate) fn set(&mut self, deadline: u64, no_signal: bool) {
+        if self.deadline.is_none_or(|earlier| deadline < earlier) {
+            self.deadline = Some(deadline);
+            self.no_signal = no_signal;
+        }
     }
 }
 

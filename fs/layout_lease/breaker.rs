@@ -6,9 +6,9 @@
 //! break_begin   leases in the range: Granted -> Breaking, holders are signalled, attachments get
 //!               a deadline; the break goes on record, so that nothing new is granted or attached
 //!      |
-//!   (wait)      hooks.c sleeps until no attachment is left in the range
-//!      |        meanwhile: holders detach -> settle()
-//!      |                   deadline -> worker: revoke, quiesce, unpin -> settle()
+//!   (wait)      break.c sleeps until no attachment is left in the range
+//!      |        meanwhile: holders detach -> complete()
+//!      |                   deadline -> worker: revoke, quiesce, unpin -> complete()
 //! break_end     the break goes off the record
 //! ```
 //!
@@ -22,30 +22,30 @@ use crate::{
         Node,
         Outcome, //
     },
+    breaks::{
+        Break,
+        BreakEnd, //
+    },
+    holder::{
+        FileId,
+        Holder,
+        Reason, //
+    },
     index::{
+        now_ms,
         range_of,
         Index,
         Inner,
         LeaseNode,
-        Spares, //
-    },
-    lease::{
-        Owner,
-        State, //
-    },
-    range::Range,
-    QUEUE, //
-};
-use kernel::{
-    fs::layout_lease::{
-        now_ms,
-        Break,
-        BreakEnd,
-        FileId,
-        Hold,
-        Reason,
+        Prealloc,
         Retired, //
     },
+    lease::State,
+    promise::Hold,
+    range::Range, //
+};
+use kernel::{
+    bindings,
     prelude::*,
     sync::{
         lock::{
@@ -61,6 +61,7 @@ use kernel::{
     },
     workqueue::{
         impl_has_delayed_work,
+        Queue,
         WorkItem, //
     },
 };
@@ -71,21 +72,8 @@ const BACKOFF_MAX_MS: u64 = 30_000;
 
 impl Index {
     /// Starts a break, see the top of this file.
-    ///
-    /// # Safety
-    ///
-    /// `brk` stays in place until [`Self::break_end`].
-    pub(crate) unsafe fn break_begin(this: &Arc<Self>, brk: &Break) -> Result<(), Retired> {
-        let range = range_of_break(brk);
-        let now = now_ms();
-        let deadline = brk.deadline();
-        // The holder's own change needs no notice, and a dead holder cannot let go.
-        let deadline_for = |owner: &Owner| match owner.anchor.is_current() {
-            true => (now, true),
-            false if owner.anchor.is_dead() => (now, false),
-            false => (deadline, false),
-        };
-
+    pub(crate) fn break_begin(this: &Arc<Self>, brk: Break) -> Result<(), Retired> {
+        let (range, deadline, now) = (brk.range(), brk.deadline(), now_ms());
         let mut inner = this.inner.lock();
         if inner.retired {
             return Err(Retired);
@@ -95,86 +83,68 @@ impl Index {
 
         let mut met = false;
         let mut pending = 0;
-        let mut doomed = inner.doomed;
-        for attached in inner.attached_in(&range) {
-            let (deadline, quiet) = deadline_for(&attached.owner);
-            attached.expire(deadline, quiet);
-            doomed = Some(hull(doomed, &range_of(&attached)));
+        let mut attached = inner.attached.cursor(range.interval());
+        while let Some(node) = attached.next(&inner.attached) {
+            let (deadline, no_signal) = inner.deadline_for(&node.holder, now, deadline);
+            inner.set_deadline(&node, deadline, no_signal);
             pending += 1;
         }
-        inner.doomed = doomed;
 
-        // Whoever is in an earlier break sees it, too, if this one has the shorter grace period.
-        for (part, lease) in inner.leases_in(&range) {
-            if inner.state_of(&part, &lease) == State::Breaking {
-                met = true;
-                let (deadline, _) = deadline_for(&lease.owner);
-                lease.set_deadline(deadline.min(lease.deadline()));
+        let mut leases = inner.walk_leases(&range);
+        while let Some(node) = leases.next(&inner.leases) {
+            let (deadline, no_signal) = inner.deadline_for(&node.holder, now, deadline);
+            match inner.state_of(&range_of(&node), &node) {
+                // If an earlier break already covers a lease, this one may shorten its deadline;
+                // F_GETLAYOUT must report the shorter one.
+                State::Breaking => {
+                    met = true;
+                    let status = node.status_mut(&mut inner);
+                    status.deadline = deadline.min(status.deadline);
+                }
+                State::Granted => {
+                    met = true;
+                    inner.break_lease(node, &range, deadline, no_signal, serial);
+                }
+                State::Revoked => {}
             }
         }
 
-        let mut at = inner.first_lease(&range);
-        while let Some(node) = inner.next_lease(&mut at, &range) {
-            if node.state() != State::Granted {
-                continue;
-            }
-            met = true;
-            let part = inner.split(node, &range);
-            let whole = range_of(&part);
-            let (deadline, quiet) = deadline_for(&part.owner);
-            if !range.contains(&whole) {
-                inner.doom(&part.owner, &whole, deadline, quiet, false);
-            }
-            let attached = inner.has_attached(&part.owner, &whole);
-            part.set_deadline(deadline);
-            part.set_state(part.state().broken(attached));
-            if !quiet {
-                part.owner.tell(serial, Reason::Break);
-            }
-        }
-
-        // SAFETY: It is new, and the caller keeps it in place.
-        unsafe { inner.breaks.begin(brk, pending, met) };
+        inner.breaks.begin(brk, pending, met);
         this.schedule(&inner);
         Ok(())
     }
 
-    /// Ends a break.
-    ///
-    /// # Safety
-    ///
-    /// `brk` was given to [`Self::break_begin`] of this index.
-    pub(crate) unsafe fn break_end(this: &Arc<Self>, brk: &Break, how: BreakEnd) {
-        let range = range_of_break(brk);
+    /// Ends a break, if it is one of this index.
+    pub(crate) fn break_end(this: &Arc<Self>, brk: *mut bindings::layout_break, how: BreakEnd) {
         // Not under the index lock.
         let hold = (how == BreakEnd::Promised).then(Hold::new).flatten();
         let mut inner = this.inner.lock();
-        // SAFETY: By the caller it is on the list.
-        unsafe { inner.breaks.end(brk) };
-        if let Some(hold) = hold {
-            inner.promises.make(range, now_ms(), hold);
-            inner.settle_promises();
-            this.schedule(&inner);
-        }
-        if how == BreakEnd::Done {
-            inner.promises.keep(&range);
+        if let Some(range) = inner.breaks.end(brk) {
+            if let Some(hold) = hold {
+                inner.promises.make(range, now_ms(), hold);
+                inner.complete_promises();
+                this.schedule(&inner);
+            }
+            if how == BreakEnd::Done {
+                inner.promises.keep(&range);
+            }
         }
         drop(inner);
         this.retire_if_empty();
     }
 
     /// Revokes, at once, what a holder has attached through an open file, and waits for it.
-    pub(crate) fn take_back<'a>(
+    pub(crate) fn revoke_and_wait<'a>(
         this: &'a Arc<Self>,
-        owner: &Arc<Owner>,
+        holder: &Arc<Holder>,
         range: &Range,
     ) -> Result<Guard<'a, Inner, MutexBackend>> {
         let mut inner = this.inner.lock();
-        let mut fresh = false;
-        while inner.has_attached(owner, range) {
-            inner.doom(owner, range, now_ms(), true, fresh);
+        let mut only_new = false;
+        while inner.has_attached(holder, range) {
+            inner.set_deadlines(holder, range, now_ms(), true, only_new);
             // A device that does not stop has other deadlines from now on.
-            fresh = true;
+            only_new = true;
             this.schedule(&inner);
             if this.changed.wait_interruptible(&mut inner) {
                 return Err(ERESTARTSYS);
@@ -183,27 +153,34 @@ impl Index {
         Ok(inner)
     }
 
-    /// The holder of an open file may have died during a break: then what breaks wait for has no
+    /// The process of an open file may have died during a break: then what breaks wait for has no
     /// grace period any more.
-    pub(crate) fn bury(this: &Arc<Self>, file: FileId) {
-        let inner = this.inner.lock();
-        let Some(owner) = inner.owner(file).filter(|owner| owner.anchor.is_dead()) else {
+    pub(crate) fn reap(this: &Arc<Self>, file: FileId) {
+        let mut inner = this.inner.lock();
+        let Some(holder) = inner
+            .holders
+            .get(&file)
+            .filter(|holder| holder.is_dead(&inner))
+            .cloned()
+        else {
             return;
         };
         let now = now_ms();
         let mut waited_for = false;
-        for attached in inner.attached_by(owner, &Range::ALL) {
-            if attached.deadline().is_some() {
-                attached.expire(now, false);
+        let mut attached = holder.state(&inner).attached.cursor(Range::ALL.interval());
+        while let Some(node) = attached.next(&holder.state(&inner).attached) {
+            if node.expiry(&inner).deadline.is_some() {
+                node.expiry_mut(&mut inner).set(now, false);
                 waited_for = true;
             }
         }
         if !waited_for {
             return;
         }
-        for (_, lease) in inner.leases_of(owner, &Range::ALL) {
-            if lease.state() == State::Breaking {
-                lease.set_deadline(now);
+        let mut leases = holder.state(&inner).leases.cursor(Range::ALL.interval());
+        while let Some(node) = leases.next(&holder.state(&inner).leases) {
+            if node.status(&inner).state == State::Breaking {
+                node.status_mut(&mut inner).deadline = now;
             }
         }
         this.run_worker_at(now);
@@ -211,9 +188,11 @@ impl Index {
 
     /// Runs the worker when the earliest deadline has come, or a promise has ended.
     pub(crate) fn schedule(self: &Arc<Self>, inner: &Inner) {
-        let first = inner.doomed.and_then(|doomed| {
-            let attached = inner.attached_in(&doomed);
-            attached.filter_map(|a| a.deadline()).min()
+        let first = inner.expiring.and_then(|range| {
+            let attached = inner.attached_in(&range);
+            attached
+                .filter_map(|node| node.expiry(inner).deadline)
+                .min()
         });
         let ends = inner.promises.first_end();
         if let Some(time) = [first, ends].into_iter().flatten().min() {
@@ -231,14 +210,14 @@ impl Index {
     }
 
     fn run_worker_at(self: &Arc<Self>, deadline: u64) {
+        // SAFETY: The queue is there as long as the module, which is longer than any index.
+        let queue = unsafe { Queue::from_raw(bindings::layout_lease_wq) };
         let delay = deadline.saturating_sub(now_ms());
-        if let Some(queue) = QUEUE.lock().as_ref() {
-            queue.modify_delayed(
-                self.clone(),
-                // More than a signed int is infinity there; the worker looks again.
-                msecs_to_jiffies(delay.min(i32::MAX as u64) as u32),
-            );
-        }
+        queue.modify_delayed(
+            self.clone(),
+            // More than a signed int is infinity there; the worker looks again.
+            msecs_to_jiffies(delay.min(i32::MAX as u64) as u32),
+        );
     }
 
     /// Revokes what is overdue. Only the worker calls it, hence one at a time for each index.
@@ -246,10 +225,10 @@ impl Index {
         let mut batch = Batch::new();
         let inner = self.inner.lock();
         let now = now_ms();
-        if let Some(doomed) = inner.doomed {
-            for attached in inner.attached_in(&doomed) {
-                if attached.deadline().is_some_and(|deadline| deadline <= now) {
-                    batch.push(attached.into());
+        if let Some(range) = inner.expiring {
+            for node in inner.attached_in(&range) {
+                if node.expiry(&inner).deadline.is_some_and(|time| time <= now) {
+                    batch.push(node.into());
                 }
             }
         }
@@ -263,37 +242,40 @@ impl Index {
         inner.serial += 1;
         let serial = inner.serial;
         let (mut count, mut bytes) = (0, 0);
+        let mut of = None;
         let mut warned = false;
         while let Some((node, outcome)) = batch.pop() {
             match outcome {
                 Outcome::Unpinned(file) => {
-                    if !node.is_quiet() {
-                        node.owner.tell(serial, Reason::Revoked);
+                    if !node.expiry(&inner).no_signal {
+                        node.holder
+                            .state_mut(&mut inner)
+                            .notify(serial, Reason::Revoked);
                     }
-                    inner.settle(&node);
+                    inner.complete(&node);
                     if file.is_some() {
                         count += 1;
                         bytes += bytes_of(&node).len();
+                        // This only queues the last put of another one.
+                        of = file;
                     }
-                    // Only queues the last put of the file.
-                    drop(file);
                 }
-                Outcome::Detached => inner.settle(&node),
+                Outcome::Detached => inner.complete(&node),
                 Outcome::Failed(failures) => {
                     let backoff = BACKOFF_MS << failures.min(16);
                     // Once for all of them, and backed off.
                     if !warned {
-                        node.owner.warn();
+                        node.holder.state(&inner).raw.warn();
                         warned = true;
                     }
-                    node.retry_at(now_ms() + backoff.min(BACKOFF_MAX_MS));
+                    let again = now_ms() + backoff.min(BACKOFF_MAX_MS);
+                    node.expiry_mut(&mut inner).deadline = Some(again);
                 }
             }
         }
-        if count > 0 {
-            // SAFETY: What still had its file had not been settled, so the index was not retired
-            // before we locked it.
-            unsafe { self.home.revoked(count, bytes, took as u64) };
+        if let Some(file) = of {
+            // SAFETY: We have a reference to the file.
+            unsafe { bindings::layout_lease_revoked(file.as_ptr(), count, bytes, took as u64) };
         }
         inner.forget_deadlines();
         self.schedule(&inner);
@@ -303,40 +285,83 @@ impl Index {
 }
 
 impl Inner {
+    /// By when a holder has let go of what a break wants, and whether it is not signalled. Its own
+    /// change needs no notice, and a dead process cannot let go.
+    fn deadline_for(&self, holder: &Holder, now: u64, deadline: u64) -> (u64, bool) {
+        match holder.is_current(self) {
+            true => (now, true),
+            false if holder.is_dead(self) => (now, false),
+            false => (deadline, false),
+        }
+    }
+
+    /// Breaks a lease that is granted, in a range.
+    fn break_lease(
+        &mut self,
+        node: Arc<LeaseNode>,
+        range: &Range,
+        deadline: u64,
+        no_signal: bool,
+        serial: u64,
+    ) {
+        let part = self.split(node, range);
+        let whole = range_of(&part);
+        if !range.contains(&whole) {
+            self.set_deadlines(&part.holder, &whole, deadline, no_signal, false);
+        }
+        let attached = self.has_attached(&part.holder, &whole);
+        let status = part.status_mut(self);
+        status.deadline = deadline;
+        status.state = status.state.broken(attached);
+        if !no_signal {
+            part.holder.state_mut(self).notify(serial, Reason::Break);
+        }
+    }
+
     /// An attachment is gone: its pages are unpinned.
     ///
     /// Wakes the breakers who wait for it. The break of a lease is over when nothing is attached to
     /// it any more, see [`Self::state_of`].
-    pub(crate) fn settle(&mut self, node: &Arc<Node>) {
+    pub(crate) fn complete(&mut self, node: &Arc<Node>) {
         if self.remove_attached(node) {
-            let range = range_of(node);
-            self.breaks.settle(range.start, range.last);
-            self.settle_promises();
+            self.breaks.detached(&range_of(node));
+            self.complete_promises();
         }
     }
 
     /// Breakers who do not wait have their time from when nothing is attached any more.
-    fn settle_promises(&mut self) {
+    fn complete_promises(&mut self) {
         if !self.promises.is_empty() {
             let attached = &self.attached;
-            self.promises.settle(now_ms(), |range| {
-                let (start, last) = range.interval();
-                attached.overlapping(start, last).next().is_some()
+            self.promises.complete(now_ms(), |range| {
+                attached.overlapping(range.interval()).next().is_some()
             });
         }
     }
 
-    /// Gives a deadline to what a holder has attached in a range through an open file; `fresh`: only
-    /// to what has none yet.
-    fn doom(&mut self, owner: &Arc<Owner>, range: &Range, deadline: u64, quiet: bool, fresh: bool) {
-        let mut doomed = self.doomed;
-        for attached in self.attached_by(owner, range) {
-            if !(fresh && attached.deadline().is_some()) {
-                attached.expire(deadline, quiet);
-                doomed = Some(hull(doomed, &range_of(&attached)));
+    /// Gives a deadline to an attachment, unless it has an earlier one.
+    fn set_deadline(&mut self, node: &Node, deadline: u64, no_signal: bool) {
+        node.expiry_mut(self).set(deadline, no_signal);
+        let range = range_of(node);
+        self.expiring = Some(self.expiring.map_or(range, |hull| hull.hull(&range)));
+    }
+
+    /// Gives a deadline to what a holder has attached in a range through an open file; `only_new`: not
+    /// to what has one.
+    fn set_deadlines(
+        &mut self,
+        holder: &Holder,
+        range: &Range,
+        deadline: u64,
+        no_signal: bool,
+        only_new: bool,
+    ) {
+        let mut attached = holder.state(self).attached.cursor(range.interval());
+        while let Some(node) = attached.next(&holder.state(self).attached) {
+            if !(only_new && node.expiry(self).deadline.is_some()) {
+                self.set_deadline(&node, deadline, no_signal);
             }
         }
-        self.doomed = doomed;
     }
 
     /// Splits a lease, so that a break takes only a part of it. If memory is short, or if the user
@@ -346,41 +371,34 @@ impl Inner {
         let whole = range_of(&node);
         let rest = whole.without(range);
         let more = rest.iter().flatten().count();
-        if more == 0 || node.owner.charge(more).is_err() {
+        let raw = &node.holder.state(self).raw;
+        if more == 0 || raw.charge(more).is_err() {
             return node;
         }
-        let Ok(mut spares) = Spares::nowait() else {
-            node.owner.uncharge(more);
+        let Ok(mut prealloc) = Prealloc::new(GFP_NOWAIT) else {
+            raw.uncharge(more);
             return node;
         };
         let common = whole.common(range);
         self.remove_lease(&node);
         for part in rest.iter().flatten() {
-            self.insert_lease(&mut spares, part, node.piece());
+            self.insert_lease(&mut prealloc, part, node.clone_for_part(self));
         }
-        self.insert_lease(&mut spares, &common, node.piece())
+        self.insert_lease(&mut prealloc, &common, node.clone_for_part(self))
             .unwrap_or(node)
     }
 
     /// Forgets where deadlines were, once there are none.
     fn forget_deadlines(&mut self) {
-        if let Some(doomed) = self.doomed {
-            if self.attached_in(&doomed).all(|a| a.deadline().is_none()) {
-                self.doomed = None;
+        if let Some(range) = self.expiring {
+            let none = self
+                .attached_in(&range)
+                .all(|node| node.expiry(self).deadline.is_none());
+            if none {
+                self.expiring = None;
             }
         }
     }
-}
-
-fn range_of_break(brk: &Break) -> Range {
-    Range {
-        start: brk.start(),
-        last: brk.last(),
-    }
-}
-
-fn hull(doomed: Option<Range>, range: &Range) -> Range {
-    doomed.map_or(*range, |doomed| doomed.hull(range))
 }
 
 impl_has_delayed_work! {

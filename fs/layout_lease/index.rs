@@ -7,34 +7,37 @@
 use crate::{
     attachment::{
         Attached,
+        ConsumerRef,
         Node, //
+    },
+    breaks::Breaks,
+    holder::{
+        FileId,
+        Holder,
+        RawHolder, //
     },
     lease::{
         Kind,
         Lease,
-        Owner,
         State, //
     },
     promise::Promises,
     range::Range, //
 };
-use core::mem::MaybeUninit;
+use core::{
+    mem::MaybeUninit,
+    ptr::{
+        self,
+        NonNull, //
+    }, //
+};
 use kernel::{
     alloc::Flags,
-    fs::{
-        layout_lease::{
-            self,
-            Argument,
-            BreakList,
-            ConsumerRef,
-            FileId,
-            Home,
-            Retired,
-            LAYOUT_LEASE_REVOKE, //
-        },
-        File, //
-    },
+    bindings,
+    error::from_err_ptr,
+    fs::File,
     interval_tree::{
+        Cursor,
         IntervalNode,
         IntervalTree, //
     },
@@ -58,11 +61,18 @@ use kernel::{
         Mutex,
         UniqueArc, //
     },
+    types::ForeignOwnable,
     workqueue::{
         self,
         DelayedWork, //
     },
 };
+
+/// The clock of deadlines: milliseconds since boot.
+pub(crate) fn now_ms() -> u64 {
+    // SAFETY: It reads the monotonic clock, which anybody may do.
+    unsafe { bindings::layout_lease_now_ms() }
+}
 
 /// Leases and attachments are in two trees each: that of the inode, and that of the open file.
 pub(crate) const OF_INODE: usize = 0;
@@ -84,7 +94,7 @@ pub(crate) type LeaseNode = IntervalNode<Lease, 2>;
 /// locks are never held at once.
 #[pin_data]
 pub(crate) struct Index {
-    pub(crate) home: Home,
+    inode: Inode,
     #[pin]
     pub(crate) inner: Mutex<Inner>,
     /// An attachment is gone.
@@ -97,43 +107,46 @@ pub(crate) struct Index {
     pub(crate) visited: Atomic<u64>,
 }
 
-/// An open file that holds leases: at least one, which nobody else's are looked at to find.
-struct Holder {
-    owner: Arc<Owner>,
-    /// Its leases, which never overlap.
-    leases: IntervalTree<Lease, 2, OF_HOLDER>,
-    /// The bytes that are attached through it.
-    attached: IntervalTree<Attached, 2, OF_HOLDER>,
-}
+/// The inode of an index, which is valid while the index is published: `evict` ends that.
+struct Inode(NonNull<bindings::inode>);
+
+// SAFETY: It is only passed to a function that any thread may call.
+unsafe impl Send for Inode {}
+// SAFETY: As for `Send`.
+unsafe impl Sync for Inode {}
 
 /// What the index lock protects.
 pub(crate) struct Inner {
     pub(crate) retired: bool,
-    holders: RBTree<FileId, Holder>,
-    leases: IntervalTree<Lease, 2, OF_INODE>,
+    pub(crate) holders: RBTree<FileId, Arc<Holder>>,
+    pub(crate) leases: IntervalTree<Lease, 2, OF_INODE>,
     pub(crate) attached: IntervalTree<Attached, 2, OF_INODE>,
-    pub(crate) breaks: BreakList,
+    pub(crate) breaks: Breaks,
     pub(crate) promises: Promises,
-    /// Where attachments have deadlines.
-    pub(crate) doomed: Option<Range>,
-    /// Of breaks and revocations, so that a holder is told once of each.
+    /// Hull of the ranges of all attachments that have a deadline; bounds the worker's scan.
+    pub(crate) expiring: Option<Range>,
+    /// Of breaks and revocations, so that a holder is notified once of each.
     pub(crate) serial: u64,
 }
 
+/// An index was retired while the caller looked it up. Look again.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Retired;
+
 impl Index {
-    pub(crate) fn new(home: Home) -> Result<Arc<Self>> {
+    fn new(inode: NonNull<bindings::inode>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                home,
+                inode: Inode(inode),
                 inner <- new_mutex!(
                     Inner {
                         retired: false,
                         holders: RBTree::new(),
                         leases: IntervalTree::default(),
                         attached: IntervalTree::default(),
-                        breaks: BreakList::new(),
+                        breaks: Breaks::new(),
                         promises: Promises::new(),
-                        doomed: None,
+                        expiring: None,
                         serial: 0,
                     },
                     "layout_lease::Index"
@@ -146,147 +159,197 @@ impl Index {
         )
     }
 
-    /// Takes back what dead holders have that are in the way of a lease, and waits for it.
-    pub(crate) fn make_way(this: &Arc<Self>, fresh: &Owner, arg: &Argument) -> Result {
-        let range = Range::from_argument(arg);
+    /// The index of an inode, which gets one if it has none.
+    ///
+    /// # Safety
+    ///
+    /// The inode is valid.
+    pub(crate) unsafe fn of(inode: NonNull<bindings::inode>) -> Result<Arc<Self>> {
+        // SAFETY: The inode is valid.
+        if let Some(present) = unsafe { Self::publish(inode, None) }? {
+            return Ok(present);
+        }
+        let new = Self::new(inode)?;
+        // SAFETY: The inode is valid.
+        let present = unsafe { Self::publish(inode, Some(new.clone())) }?;
+        Ok(present.unwrap_or(new))
+    }
+
+    /// Makes an index the one of its inode, unless that has one, which is returned.
+    ///
+    /// # Safety
+    ///
+    /// The inode is valid.
+    unsafe fn publish(
+        inode: NonNull<bindings::inode>,
+        new: Option<Arc<Self>>,
+    ) -> Result<Option<Arc<Self>>> {
+        let new = new.map_or(ptr::null_mut(), Arc::into_foreign);
+        // SAFETY: The inode is valid.
+        let present = unsafe { bindings::layout_index_publish(inode.as_ptr(), new) };
+        if present.is_null() {
+            return Ok(None);
+        }
+        if !new.is_null() {
+            // SAFETY: It was not published, so the reference still is ours.
+            drop(unsafe { Arc::<Self>::from_foreign(new) });
+        }
+        // SAFETY: If it is no error, it is an index, and we were given a reference.
+        from_err_ptr(present).map(|present| Some(unsafe { Arc::from_foreign(present) }))
+    }
+
+    /// Takes back what dead holders have that is in the way of a lease, and waits for it.
+    pub(crate) fn make_way(this: &Arc<Self>, file: FileId, range: &Range) -> Result {
         loop {
             let inner = this.inner.lock();
-            let present = inner.owner(fresh.anchor.file_id());
-            let Some(dead) = inner.find_dead(present, &range) else {
+            let Some(dead) = inner.find_dead(file, range) else {
                 return Ok(());
             };
             drop(inner);
-            Self::take_back(this, &dead, &Range::ALL)?.forget_owner(&dead);
+            Self::revoke_and_wait(this, &dead, &Range::ALL)?.forget(&dead);
             this.retire_if_empty();
         }
     }
 
-    /// Grants a lease, or changes its kind, atomically. Changes of the layout are excluded meanwhile
-    /// (`layout_lease::ChangesExcluded`).
+    /// Grants a lease, or changes its kind, atomically. Changes of the layout are excluded meanwhile,
+    /// and the caller has a reference to the file.
+    ///
+    /// `raw` is taken if the open file has no holder yet.
     pub(crate) fn grant(
         this: &Arc<Self>,
-        fresh: &Arc<Owner>,
-        arg: &Argument,
+        file: FileId,
+        raw: &mut Option<RawHolder>,
+        range: &Range,
+        kind: Kind,
     ) -> Result<Result, Retired> {
-        let result = this.try_grant(fresh, arg);
+        let result = Self::try_grant(this, file, raw, range, kind);
         // Whatever went wrong, an index that holds nothing does not stay.
         this.retire_if_empty();
         result
     }
 
-    fn try_grant(&self, fresh: &Arc<Owner>, arg: &Argument) -> Result<Result, Retired> {
-        let range = Range::from_argument(arg);
-        let kind = Kind::from_type(arg.type_);
-        let (Ok(mut spares), Ok(entry)) = (
-            Spares::new(),
+    fn try_grant(
+        this: &Arc<Self>,
+        file: FileId,
+        raw: &mut Option<RawHolder>,
+        range: &Range,
+        kind: Kind,
+    ) -> Result<Result, Retired> {
+        let (Ok(mut prealloc), Ok(memory), Ok(entry)) = (
+            Prealloc::new(GFP_KERNEL_ACCOUNT),
+            UniqueArc::new_uninit(GFP_KERNEL_ACCOUNT),
             RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT),
         ) else {
             return Ok(Err(ENOMEM));
         };
-        let mut inner = self.inner.lock();
+        let mut inner = this.inner.lock();
         if inner.retired {
             return Err(Retired);
         }
 
-        let present = inner.owner(fresh.anchor.file_id()).cloned();
-        if let Some(owner) = &present {
+        let present = inner.holders.get(&file).cloned();
+        if let Some(holder) = &present {
             // One open file has one holder (invariant I4), as long as that one lives.
-            if !owner.anchor.is_current() && !owner.anchor.is_dead() {
+            if !holder.is_current(&inner) && !holder.is_dead(&inner) {
                 return Ok(Err(EBUSY));
             }
         }
         // It has died since `make_way`.
-        if inner.find_dead(present.as_ref(), &range).is_some() {
+        if inner.find_dead(file, range).is_some() {
             return Ok(Err(EAGAIN));
         }
 
-        let owner = present.unwrap_or_else(|| {
-            let holder = Holder {
-                owner: fresh.clone(),
-                leases: IntervalTree::default(),
-                attached: IntervalTree::default(),
-            };
-            let entry = entry.into_node(fresh.anchor.file_id(), holder);
-            inner.holders.insert(entry);
-            fresh.clone()
-        });
+        let holder = match present {
+            Some(holder) => holder,
+            None => {
+                let Some(raw) = raw.take() else {
+                    return Ok(Err(EINVAL));
+                };
+                let holder: Arc<Holder> = memory.write(Holder::new(this, file, raw)).into();
+                inner.holders.insert(entry.into_node(file, holder.clone()));
+                holder
+            }
+        };
         let result = inner
-            .check_grant(&owner, &range, kind)
-            .and_then(|()| inner.replace(&owner, &range, Some(kind), &mut spares));
+            .check_grant(range, kind)
+            .and_then(|()| inner.replace(&holder, range, Some(kind), &mut prealloc));
         match result {
-            Ok(()) => owner.link(kind),
-            Err(_) => inner.forget_without_leases(&owner),
+            // SAFETY: The caller has a reference to the file, and we hold the index lock.
+            Ok(()) => unsafe { holder.state_mut(&mut inner).raw.link(kind) },
+            Err(_) => inner.forget_without_leases(&holder),
         }
         Ok(result)
     }
 
-    /// Returns whether there are leases in a range that were not taken back.
-    pub(crate) fn is_leased(&self, range: &Range) -> bool {
+    /// Returns whether there are leases that were not taken back.
+    pub(crate) fn is_leased(&self) -> bool {
         let inner = self.inner.lock();
-        let mut leases = inner.leases_in(range);
+        let mut leases = inner.leases_in(&Range::ALL);
         leases.any(|(part, lease)| inner.state_of(&part, &lease).is_live())
     }
 
-    /// `F_UNLCK`.
-    pub(crate) fn unlock(this: &Arc<Self>, file: FileId, arg: &Argument) -> Result {
-        let range = Range::from_argument(arg);
-        let mut spares = Spares::new()?;
+    /// `F_UNLCK`; `revoke`: also what is attached.
+    pub(crate) fn unlock(this: &Arc<Self>, file: FileId, range: &Range, revoke: bool) -> Result {
+        let mut prealloc = Prealloc::new(GFP_KERNEL_ACCOUNT)?;
         let mut inner = this.inner.lock();
-        let Some(owner) = inner.owner(file).cloned() else {
+        let Some(holder) = inner.holders.get(&file).cloned() else {
             return Ok(());
         };
-        if !owner.anchor.is_current() && !owner.anchor.is_dead() {
+        if !holder.is_current(&inner) && !holder.is_dead(&inner) {
             return Err(EBUSY);
         }
-        if inner.has_attached(&owner, &range) {
-            if arg.flags & LAYOUT_LEASE_REVOKE == 0 {
+        if inner.has_attached(&holder, range) {
+            if !revoke {
                 return Err(EBUSY);
             }
             // Nothing is revoked in vain.
-            let (before, after) = inner.count(&owner, &range, None);
-            owner.charge(after.saturating_sub(before))?;
-            owner.uncharge(after.saturating_sub(before));
+            let (before, after) = inner.count(&holder, range, None);
+            let more = after.saturating_sub(before);
+            let raw = &holder.state(&inner).raw;
+            raw.charge(more)?;
+            raw.uncharge(more);
             drop(inner);
-            inner = Self::take_back(this, &owner, &range)?;
+            inner = Self::revoke_and_wait(this, &holder, range)?;
         }
-        inner.replace(&owner, &range, None, &mut spares)?;
-        inner.forget_without_leases(&owner);
+        inner.replace(&holder, range, None, &mut prealloc)?;
+        inner.forget_without_leases(&holder);
         drop(inner);
         this.retire_if_empty();
         Ok(())
     }
 
-    /// `F_GETLAYOUT`: the first lease of an open file in a range.
-    pub(crate) fn query(&self, file: FileId, arg: &mut Argument) {
-        let range = Range::from_argument(arg);
+    /// `F_GETLAYOUT`: fills in the first lease of an open file in a range, if there is one.
+    pub(crate) fn query(&self, file: FileId, range: &Range, out: &mut bindings::layout_lease) {
         let inner = self.inner.lock();
-        let Some(owner) = inner.owner(file) else {
+        let Some(holder) = inner.holders.get(&file) else {
             return;
         };
-        let Some((range, lease)) = inner.leases_of(owner, &range).next() else {
+        let Some((range, lease)) = inner.leases_of(holder, range).next() else {
             return;
         };
-        arg.type_ = lease.kind.to_type();
         let state = inner.state_of(&range, &lease);
-        arg.state = state as u16;
-        arg.start = range.start;
-        arg.len = range.argument_len();
+        out.type_ = lease.kind.to_type();
+        out.state = state as u16;
+        out.start = range.start;
+        out.len = match range.last {
+            u64::MAX => 0,
+            last => last - range.start + 1,
+        };
         if state == State::Breaking {
-            let left = lease.deadline().saturating_sub(layout_lease::now_ms());
-            arg.remaining_ms = left.try_into().unwrap_or(u32::MAX);
+            let left = lease.status(&inner).deadline.saturating_sub(now_ms());
+            out.remaining_ms = left.try_into().unwrap_or(u32::MAX);
         }
     }
 
     /// The leases of an open file, a line each, for `/proc/layout_leases`.
     pub(crate) fn show(&self, file: FileId, m: &SeqFile) {
         let inner = self.inner.lock();
-        let Some(owner) = inner.owner(file) else {
+        let Some(holder) = inner.holders.get(&file) else {
             return;
         };
-        let now = layout_lease::now_ms();
-        for (range, lease) in inner.leases_of(owner, &Range::ALL) {
-            // SAFETY: An owner in the index is linked, and we hold the index lock.
-            if !unsafe { owner.anchor.show(m) } {
+        let now = now_ms();
+        for (range, lease) in inner.leases_of(holder, &Range::ALL) {
+            if !holder.state(&inner).raw.show(m) {
                 return;
             }
             let state = inner.state_of(&range, &lease);
@@ -296,9 +359,12 @@ impl Index {
                 u64::MAX => seq_print!(m, "{:<18}", "EOF"),
                 last => seq_print!(m, "{last:<18}"),
             }
-            seq_print!(m, " {:<8} ", inner.attached_by(owner, &range).count());
+            seq_print!(m, " {:<8} ", inner.attached_by(holder, &range).count());
             match state {
-                State::Breaking => seq_print!(m, "{}\n", lease.deadline().saturating_sub(now)),
+                State::Breaking => {
+                    let deadline = lease.status(&inner).deadline;
+                    seq_print!(m, "{}\n", deadline.saturating_sub(now));
+                }
                 _ => seq_print!(m, "-\n"),
             }
         }
@@ -307,8 +373,8 @@ impl Index {
     /// The last reference of an open file is gone, hence nothing is attached through it.
     pub(crate) fn release(this: &Arc<Self>, file: FileId) {
         let mut inner = this.inner.lock();
-        if let Some(owner) = inner.owner(file).cloned() {
-            inner.forget_owner(&owner);
+        if let Some(holder) = inner.holders.get(&file).cloned() {
+            inner.forget(&holder);
         }
         drop(inner);
         this.retire_if_empty();
@@ -326,7 +392,7 @@ impl Index {
         let pinned = bytes.round_out(unit);
         let memory = UniqueArc::<Node>::new_uninit(GFP_KERNEL_ACCOUNT)?;
         let mut inner = this.inner.lock();
-        let (owner, file) = inner.cover(&bytes, write)?;
+        let (holder, file) = inner.find_covering(&bytes, write)?;
         if !stable {
             drop(inner);
             drop(file);
@@ -334,18 +400,16 @@ impl Index {
         }
         // A lease may have been granted beside a break that meets the same DAX mapping, or beside
         // what is kept free for one.
-        inner.promises.expire(layout_lease::now_ms());
-        if inner.breaks.overlaps(pinned.start, pinned.last) || inner.promises.overlaps(&pinned) {
+        inner.promises.expire(now_ms());
+        if inner.breaks.overlaps(&pinned) || inner.promises.overlaps(&pinned) {
             drop(inner);
             drop(file);
             return Err(EAGAIN);
         }
-        let attached = Attached::new(this.clone(), owner, consumer, file);
-        let node = memory.pin_init_with(IntervalNode::pin_init::<Error>(
-            [pinned.interval(), bytes.interval()],
-            attached,
-        ))?;
-        let node: Arc<Node> = node.into();
+        let attached = Attached::new(holder, consumer, file);
+        let intervals = [pinned.interval(), bytes.interval()];
+        let node = memory.pin_init_with(IntervalNode::pin_init(intervals, attached))?;
+        let node = Arc::from(node);
         inner.insert_attached(&node);
         Ok(node)
     }
@@ -354,9 +418,9 @@ impl Index {
     pub(crate) fn detach(node: Arc<Node>) {
         // From here on the consumer is not called.
         let file = node.detach();
-        let index = node.index.clone();
+        let index = node.holder.index.clone();
         let mut inner = index.inner.lock();
-        inner.settle(&node);
+        inner.complete(&node);
         index.schedule(&inner);
         drop(inner);
         index.changed.notify_all();
@@ -375,16 +439,17 @@ impl Index {
             return;
         }
         inner.retired = true;
-        // SAFETY: It was published before anybody could find it, and `retired` says that this is
-        // done once.
-        unsafe { layout_lease::retire(self.home, self.as_arc_borrow()) };
+        // SAFETY: It was published before anybody could find it, and is withdrawn only here, once. So
+        // the inode is valid.
+        let published = unsafe { bindings::layout_index_unpublish(self.inode.0.as_ptr()) };
+        // SAFETY: The publication owned this reference, which is ours now.
+        let published = unsafe { Arc::<Self>::from_foreign(published) };
         drop(inner);
+        drop(published);
         // What the queue owns would keep the module until the deadline.
-        drop(workqueue::cancel_delayed(self));
+        drop(DelayedWork::cancel(self));
     }
-}
 
-impl Index {
     /// The inode goes away, with no lease and no break left.
     pub(crate) fn evict(this: &Arc<Self>) {
         this.inner.lock().promises.clear();
@@ -393,134 +458,98 @@ impl Index {
 }
 
 impl Inner {
-    /// Who holds leases through an open file.
-    pub(crate) fn owner(&self, file: FileId) -> Option<&Arc<Owner>> {
-        self.holders.get(&file).map(|holder| &holder.owner)
-    }
-
-    /// The entry of an owner, unless that was forgotten meanwhile.
-    fn holder(&self, owner: &Owner) -> Option<&Holder> {
-        self.holders
-            .get(&owner.anchor.file_id())
-            .filter(|holder| core::ptr::eq(&*holder.owner, owner))
-    }
-
-    /// As [`Self::holder`].
-    fn holder_mut(&mut self, owner: &Owner) -> Option<&mut Holder> {
-        self.holders
-            .get_mut(&owner.anchor.file_id())
-            .filter(|holder| core::ptr::eq(&*holder.owner, owner))
-    }
-
     /// The leases that overlap a range.
     pub(crate) fn leases_in(
         &self,
         range: &Range,
     ) -> impl Iterator<Item = (Range, ArcBorrow<'_, LeaseNode>)> {
-        let (start, last) = range.interval();
         self.leases
-            .overlapping(start, last)
+            .overlapping(range.interval())
             .map(|lease| (range_of(&lease), lease))
     }
 
     /// Those of an open file.
-    pub(crate) fn leases_of(
-        &self,
-        owner: &Owner,
+    pub(crate) fn leases_of<'a>(
+        &'a self,
+        holder: &'a Holder,
         range: &Range,
-    ) -> impl Iterator<Item = (Range, ArcBorrow<'_, LeaseNode>)> {
-        let (start, last) = range.interval();
-        self.holder(owner)
-            .into_iter()
-            .flat_map(move |holder| holder.leases.overlapping(start, last))
+    ) -> impl Iterator<Item = (Range, ArcBorrow<'a, LeaseNode>)> {
+        holder
+            .state(self)
+            .leases
+            .overlapping(range.interval())
             .map(|lease| (range_of(&lease), lease))
     }
 
-    /// Starts a walk over the leases that overlap a range, see [`Self::next_lease`].
-    pub(crate) fn first_lease(&self, range: &Range) -> Option<Arc<LeaseNode>> {
-        let (start, last) = range.interval();
-        self.leases.find(start, last, |_| true)
-    }
-
-    /// The next lease of a walk on which leases may be removed, split and added, in one pass: the
-    /// one after it is found first. Parts of a split lease that overlap the range come up again.
-    pub(crate) fn next_lease(
-        &self,
-        at: &mut Option<Arc<LeaseNode>>,
-        range: &Range,
-    ) -> Option<Arc<LeaseNode>> {
-        let node = at.take()?;
-        let (start, last) = range.interval();
-        *at = self.leases.find_next(&node, start, last);
-        Some(node)
+    /// Starts a walk over the leases that overlap a range, on which they may be removed, split and
+    /// added. Parts of a split lease that overlap the range may come up again.
+    pub(crate) fn walk_leases(&self, range: &Range) -> Cursor<Lease, 2, OF_INODE> {
+        self.leases.cursor(range.interval())
     }
 
     /// The attachments that breaks of a range meet.
     pub(crate) fn attached_in(&self, range: &Range) -> impl Iterator<Item = ArcBorrow<'_, Node>> {
-        let (start, last) = range.interval();
-        self.attached.overlapping(start, last)
+        self.attached.overlapping(range.interval())
     }
 
     /// The attachments through an open file of which any byte is in a range.
-    pub(crate) fn attached_by(
-        &self,
-        owner: &Owner,
+    pub(crate) fn attached_by<'a>(
+        &'a self,
+        holder: &'a Holder,
         range: &Range,
-    ) -> impl Iterator<Item = ArcBorrow<'_, Node>> {
-        let (start, last) = range.interval();
-        self.holder(owner)
-            .into_iter()
-            .flat_map(move |holder| holder.attached.overlapping(start, last))
+    ) -> impl Iterator<Item = ArcBorrow<'a, Node>> {
+        holder.state(self).attached.overlapping(range.interval())
     }
 
-    /// Has a holder attached any byte of a range through an open file?
-    pub(crate) fn has_attached(&self, owner: &Owner, range: &Range) -> bool {
-        self.attached_by(owner, range).next().is_some()
+    /// Returns whether a holder has attached any byte of a range through an open file.
+    pub(crate) fn has_attached(&self, holder: &Holder, range: &Range) -> bool {
+        self.attached_by(holder, range).next().is_some()
     }
 
     /// The state of a lease. A break of it is over when nothing is attached there any more.
     pub(crate) fn state_of(&self, range: &Range, lease: &Lease) -> State {
-        match lease.state() {
-            State::Breaking if !self.has_attached(&lease.owner, range) => State::Revoked,
+        match lease.status(self).state {
+            State::Breaking if !self.has_attached(&lease.holder, range) => State::Revoked,
             state => state,
         }
     }
 
     /// Puts an attachment into the index. It is in no tree.
     fn insert_attached(&mut self, node: &Arc<Node>) {
-        if let Some(holder) = self.holder_mut(&node.owner) {
-            let _ = holder.attached.insert(node.clone());
-        }
+        let of_holder = &mut node.holder.state_mut(self).attached;
+        let _ = of_holder.insert(node.clone());
         let _ = self.attached.insert(node.clone());
     }
 
     /// Takes an attachment out of the index. Returns whether it was there.
     pub(crate) fn remove_attached(&mut self, node: &Arc<Node>) -> bool {
-        if let Some(holder) = self.holder_mut(&node.owner) {
-            holder.attached.remove(node);
-        }
+        node.holder.state_mut(self).attached.remove(node);
         self.attached.remove(node)
     }
 
     /// A holder that is dead and in the way of a lease: through the same open file, or in `range`.
-    fn find_dead(&self, present: Option<&Arc<Owner>>, range: &Range) -> Option<Arc<Owner>> {
-        if let Some(owner) = present.filter(|owner| owner.anchor.is_dead()) {
-            return Some(owner.clone());
+    fn find_dead(&self, file: FileId, range: &Range) -> Option<Arc<Holder>> {
+        if let Some(holder) = self
+            .holders
+            .get(&file)
+            .filter(|holder| holder.is_dead(self))
+        {
+            return Some(holder.clone());
         }
         self.leases_in(range)
-            .find(|(_, lease)| lease.owner.anchor.is_dead())
-            .map(|(_, lease)| lease.owner.clone())
+            .find(|(_, lease)| lease.holder.is_dead(self))
+            .map(|(_, lease)| lease.holder.clone())
     }
 
-    /// May `owner` get or change a lease on `range`?
-    fn check_grant(&mut self, owner: &Arc<Owner>, range: &Range, kind: Kind) -> Result {
-        self.promises.expire(layout_lease::now_ms());
-        if self.breaks.overlaps(range.start, range.last) || self.promises.overlaps(range) {
+    /// Returns why the current process may not get or change a lease on `range`.
+    fn check_grant(&mut self, range: &Range, kind: Kind) -> Result {
+        self.promises.expire(now_ms());
+        if self.breaks.overlaps(range) || self.promises.overlaps(range) {
             return Err(EAGAIN);
         }
         for (part, lease) in self.leases_in(range) {
             let state = self.state_of(&part, &lease);
-            let refused = if lease.owner.anchor.same_holder(&owner.anchor) {
+            let refused = if lease.holder.is_current(self) {
                 // The broken part never becomes usable again.
                 state == State::Breaking
             } else {
@@ -535,35 +564,31 @@ impl Inner {
 
     /// Finds leases of the current process that cover a range, through one open file: for writable
     /// memory, through one that is open for writing.
-    ///
-    /// One pass over all leases there, by ascending start.
-    fn cover(&mut self, range: &Range, write: bool) -> Result<(Arc<Owner>, ARef<File>)> {
-        self.serial += 1;
+    fn find_covering(&self, range: &Range, write: bool) -> Result<(Arc<Holder>, ARef<File>)> {
+        let first_byte = Range {
+            start: range.start,
+            last: range.start,
+        };
         let mut error = EPERM;
-        for (part, lease) in self.leases_in(range) {
-            let owner = &lease.owner;
-            if !owner.anchor.is_current() {
-                continue;
-            }
-            if !owner.cover.extend(self.serial, range, &part) {
+        // Leases of one open file never overlap, so that each comes up once.
+        for (_, lease) in self.leases_in(&first_byte) {
+            let holder = &lease.holder;
+            if !holder.is_current(self) || !self.covers(holder, range) {
                 continue;
             }
             // What was recalled stays on record until the holder asks anew.
-            if self.state_of(&part, &lease) != State::Granted {
-                owner.cover.spoil();
-            }
-            if part.last < range.last {
+            let granted = |(part, lease): (Range, ArcBorrow<'_, LeaseNode>)| {
+                self.state_of(&part, &lease) == State::Granted
+            };
+            if !self.leases_of(holder, range).all(granted) {
+                error = EAGAIN;
                 continue;
             }
-            if owner.cover.is_spoiled() {
-                error = EAGAIN;
-            } else if write && !owner.anchor.is_writable() {
-                error = EACCES;
-            } else if let Some(file) =
-                // SAFETY: An owner in the index is linked, and we hold the index lock.
-                unsafe { owner.anchor.get_file() }
-            {
-                return Ok((owner.clone(), file));
+            match holder.state(self).raw.get_file(write) {
+                Ok(file) => return Ok((holder.clone(), file)),
+                Err(EACCES) => error = EACCES,
+                // It is being released.
+                Err(_) => {}
             }
         }
         if error == EPERM && !self.current_holds_any() {
@@ -572,50 +597,56 @@ impl Inner {
         Err(error)
     }
 
-    /// Does the current process hold any lease on this inode?
+    /// Returns whether leases of an open file cover a range without a gap.
+    fn covers(&self, holder: &Holder, range: &Range) -> bool {
+        let mut next = range.start;
+        for (part, _) in self.leases_of(holder, range) {
+            if part.start > next {
+                return false;
+            }
+            if part.last >= range.last {
+                return true;
+            }
+            next = part.last + 1;
+        }
+        false
+    }
+
+    /// Returns whether the current process holds any lease on this inode.
     fn current_holds_any(&self) -> bool {
         self.leases_in(&Range::ALL).any(|(part, lease)| {
-            lease.owner.anchor.is_current() && self.state_of(&part, &lease).is_live()
+            lease.holder.is_current(self) && self.state_of(&part, &lease).is_live()
         })
     }
 
     /// Puts a lease of an open file that is in the index into it. It is charged already.
     pub(crate) fn insert_lease(
         &mut self,
-        spares: &mut Spares,
+        prealloc: &mut Prealloc,
         range: &Range,
         lease: Lease,
     ) -> Option<Arc<LeaseNode>> {
-        let memory = spares.take()?;
-        let node = memory.write(IntervalNode::new([range.interval(); 2], lease));
-        let node: Arc<LeaseNode> = node.into();
+        let memory = prealloc.take()?;
+        let node = IntervalNode::new([range.interval(), range.interval()], lease).ok()?;
+        let node: Arc<LeaseNode> = memory.write(node).into();
         // A new node is in no tree.
-        if let Some(holder) = self.holder_mut(&node.owner) {
-            let _ = holder.leases.insert(node.clone());
-        }
+        let of_holder = &mut node.holder.state_mut(self).leases;
+        let _ = of_holder.insert(node.clone());
         let _ = self.leases.insert(node.clone());
         Some(node)
     }
 
     /// Takes a lease out of the index.
     pub(crate) fn remove_lease(&mut self, node: &Arc<LeaseNode>) {
-        if let Some(holder) = self.holder_mut(&node.owner) {
-            holder.leases.remove(node);
-        }
+        node.holder.state_mut(self).leases.remove(node);
         self.leases.remove(node);
-    }
-
-    /// A lease of an open file that overlaps a range.
-    fn any_lease_of(&self, owner: &Owner, range: &Range) -> Option<Arc<LeaseNode>> {
-        let (_, lease) = self.leases_of(owner, range).next()?;
-        Some(lease.into())
     }
 
     /// How many leases an open file has in `range`, and how many there would be of them after
     /// [`Self::replace`].
-    fn count(&self, owner: &Owner, range: &Range, kind: Option<Kind>) -> (usize, usize) {
+    fn count(&self, holder: &Holder, range: &Range, kind: Option<Kind>) -> (usize, usize) {
         let mut count = (0, usize::from(kind.is_some()));
-        for (part, _) in self.leases_of(owner, range) {
+        for (part, _) in self.leases_of(holder, range) {
             count.0 += 1;
             count.1 += part.without(range).iter().flatten().count();
         }
@@ -625,49 +656,56 @@ impl Inner {
     /// Puts a lease, or none, in the place of what an open file has in `range`. [`ENOLCK`] if the
     /// user has too many leases then; nothing is changed in this case.
     ///
-    /// Leases of one open file never overlap, so that three spares are enough: for the new lease
-    /// and for what remains of the first and of the last one.
+    /// Leases of one open file never overlap, so that [`Prealloc`] is enough: for the new lease and
+    /// for what remains of the first and of the last one.
     fn replace(
         &mut self,
-        owner: &Arc<Owner>,
+        holder: &Arc<Holder>,
         range: &Range,
         kind: Option<Kind>,
-        spares: &mut Spares,
+        prealloc: &mut Prealloc,
     ) -> Result {
-        let (before, after) = self.count(owner, range, kind);
-        owner.charge(after.saturating_sub(before))?;
-        while let Some(node) = self.any_lease_of(owner, range) {
+        let (before, after) = self.count(holder, range, kind);
+        holder
+            .state(self)
+            .raw
+            .charge(after.saturating_sub(before))?;
+        let mut old = holder.state(self).leases.cursor(range.interval());
+        while let Some(node) = old.next(&holder.state(self).leases) {
             self.remove_lease(&node);
             for rest in range_of(&node).without(range).iter().flatten() {
-                self.insert_lease(spares, rest, node.piece());
+                self.insert_lease(prealloc, rest, node.clone_for_part(self));
             }
         }
         if let Some(kind) = kind {
-            let lease = Lease::new(owner.clone(), kind, State::Granted, 0);
-            self.insert_lease(spares, range, lease);
+            self.insert_lease(prealloc, range, Lease::new(holder, kind));
         }
-        owner.uncharge(before.saturating_sub(after));
+        holder
+            .state(self)
+            .raw
+            .uncharge(before.saturating_sub(after));
         Ok(())
     }
 
-    /// An open file holds no leases any more. Nothing happens if it was forgotten before, and
-    /// another owner may have taken its place.
-    fn forget_owner(&mut self, owner: &Arc<Owner>) {
-        while let Some(node) = self.any_lease_of(owner, &Range::ALL) {
+    /// An open file holds no leases any more.
+    fn forget(&mut self, holder: &Arc<Holder>) {
+        let mut old = holder.state(self).leases.cursor(Range::ALL.interval());
+        while let Some(node) = old.next(&holder.state(self).leases) {
             self.remove_lease(&node);
-            owner.uncharge(1);
+            holder.state(self).raw.uncharge(1);
         }
-        self.forget_without_leases(owner);
+        self.forget_without_leases(holder);
     }
 
-    /// Nothing happens if it holds leases.
-    fn forget_without_leases(&mut self, owner: &Arc<Owner>) {
-        if self
-            .holder(owner)
-            .is_some_and(|holder| holder.leases.is_empty())
+    /// Nothing happens if it holds leases; or if it was forgotten before, since another holder may have
+    /// taken its place.
+    fn forget_without_leases(&mut self, holder: &Arc<Holder>) {
+        let present = self.holders.get(&holder.file);
+        if present.is_some_and(|present| Arc::ptr_eq(present, holder))
+            && holder.state(self).leases.is_empty()
         {
-            self.holders.remove(&owner.anchor.file_id());
-            owner.unlink();
+            self.holders.remove(&holder.file);
+            holder.state_mut(self).raw.unlink();
         }
     }
 }
@@ -677,21 +715,12 @@ pub(crate) fn range_of<T>(node: &IntervalNode<T, 2>) -> Range {
     Range::from_interval(node.interval::<OF_INODE>())
 }
 
-/// Memory for leases, taken before the index lock: for a new one, and for what remains of the first
-/// and of the last one that it replaces.
-pub(crate) struct Spares([Option<UniqueArc<MaybeUninit<LeaseNode>>>; 3]);
+/// Memory for leases: for a new one, and for what remains of the first and of the last one that it
+/// replaces. Allocated before the index lock is taken, or without waiting.
+pub(crate) struct Prealloc([Option<UniqueArc<MaybeUninit<LeaseNode>>>; 3]);
 
-impl Spares {
-    fn new() -> Result<Self> {
-        Self::with(GFP_KERNEL_ACCOUNT)
-    }
-
-    /// Under the index lock.
-    pub(crate) fn nowait() -> Result<Self> {
-        Self::with(GFP_NOWAIT)
-    }
-
-    fn with(flags: Flags) -> Result<Self> {
+impl Prealloc {
+    pub(crate) fn new(flags: Flags) -> Result<Self> {
         Ok(Self([
             Some(UniqueArc::new_uninit(flags)?),
             Some(UniqueArc::new_uninit(flags)?),

@@ -8,9 +8,28 @@
 
 use crate::range::Range;
 use kernel::{
-    fs::layout_lease::Hold,
+    bindings,
     prelude::*, //
 };
+
+/// Keeps the module, and those who change layouts asking it, when no lease does.
+#[must_use]
+pub(crate) struct Hold(());
+
+impl Hold {
+    /// [`None`] if the module is being unloaded. May sleep; not under the index lock.
+    pub(crate) fn new() -> Option<Self> {
+        // SAFETY: It may be called from process context at any time; `drop` gives it back.
+        unsafe { bindings::layout_lease_hold() }.then_some(Self(()))
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // SAFETY: `new` took what this gives back.
+        unsafe { bindings::layout_lease_unhold() };
+    }
+}
 
 /// Who polls comes again within about the time that it has waited so far, an NFS client within 15
 /// seconds.
@@ -72,7 +91,7 @@ impl Promises {
     }
 
     /// The time of the breaker begins where nothing is attached any more.
-    pub(crate) fn settle(&mut self, now: u64, is_attached: impl Fn(&Range) -> bool) {
+    pub(crate) fn complete(&mut self, now: u64, is_attached: impl Fn(&Range) -> bool) {
         for promise in self.0.iter_mut() {
             if promise.until.is_none() && !is_attached(&promise.range) {
                 let waited = now.saturating_sub(promise.begun);

@@ -2,7 +2,7 @@
 
 //! Byte ranges of a file.
 
-use kernel::fs::layout_lease::Argument;
+use core::ops::RangeInclusive;
 
 /// The closed range `[start, last]`; never empty, so that infinity needs no special case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,40 +18,15 @@ impl Range {
         last: u64::MAX,
     };
 
-    /// The range of a system call, which `hooks.c` has checked. A length of 0 reaches to infinity,
-    /// and so does what ends with the last byte that a file can have.
-    pub(crate) fn from_argument(arg: &Argument) -> Self {
-        let last = match arg.len {
-            0 => u64::MAX,
-            len => arg.start.saturating_add(len - 1),
-        };
-        Self {
-            start: arg.start,
-            last: if last >= i64::MAX as u64 {
-                u64::MAX
-            } else {
-                last
-            },
-        }
-    }
-
     /// As in an interval tree.
-    pub(crate) fn interval(&self) -> (usize, usize) {
-        (self.start as usize, self.last as usize)
+    pub(crate) fn interval(&self) -> RangeInclusive<usize> {
+        self.start as usize..=self.last as usize
     }
 
-    pub(crate) fn from_interval((start, last): (usize, usize)) -> Self {
+    pub(crate) fn from_interval(interval: RangeInclusive<usize>) -> Self {
         Self {
-            start: start as u64,
-            last: last as u64,
-        }
-    }
-
-    /// The length as in a system call, 0 for infinity.
-    pub(crate) fn argument_len(&self) -> u64 {
-        match self.last {
-            u64::MAX => 0,
-            last => last - self.start + 1,
+            start: *interval.start() as u64,
+            last: *interval.end() as u64,
         }
     }
 
@@ -114,36 +89,6 @@ mod tests {
 
     fn range(start: u64, last: u64) -> Range {
         Range { start, last }
-    }
-
-    fn argument(start: u64, len: u64) -> Argument {
-        Argument {
-            start,
-            len,
-            ..Default::default()
-        }
-    }
-
-    #[test]
-    fn arguments() {
-        assert_eq!(Range::from_argument(&argument(0, 0)), Range::ALL);
-        assert_eq!(Range::from_argument(&argument(5, 1)), range(5, 5));
-        assert_eq!(Range::from_argument(&argument(5, 0)), range(5, u64::MAX));
-        // With the last byte that a file can have.
-        let max = i64::MAX as u64;
-        assert_eq!(
-            Range::from_argument(&argument(max, 1)),
-            range(max, u64::MAX)
-        );
-        assert_eq!(Range::from_argument(&argument(0, max + 1)), Range::ALL);
-        assert_eq!(Range::from_argument(&argument(0, max)), range(0, max - 1));
-        // Never wraps around, whatever it is given.
-        let last = Range::from_argument(&argument(u64::MAX, u64::MAX)).last;
-        assert_eq!(last, u64::MAX);
-        for (start, len) in [(0, 0), (5, 1), (5, 0), (0, max)] {
-            let range = Range::from_argument(&argument(start, len));
-            assert_eq!((range.start, range.argument_len()), (start, len));
-        }
     }
 
     #[test]

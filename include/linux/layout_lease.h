@@ -9,8 +9,8 @@
  *    the VFS, which holds no locks, waits in layout_op_again();
  *  - consumers (RDMA memory regions) attach pinned pages to a lease and give
  *    the operations that take the pages back;
- *  - the provider (layout_lease.ko) keeps leases, attachments and breaks of
- *    each inode in its index and decides.
+ *  - layout_lease.ko keeps leases, attachments and breaks of each inode in an
+ *    index and decides.
  *
  * See Documentation/filesystems/layout-leases.rst.
  */
@@ -21,7 +21,6 @@
 #include <linux/fcntl.h>
 #include <linux/jump_label.h>
 #include <linux/jump_label_ratelimit.h>
-#include <linux/list.h>
 #include <linux/sched.h>
 #include <linux/types.h>
 
@@ -30,15 +29,12 @@ struct file;
 struct file_lease;
 struct file_lock_context;
 struct inode;
-struct layout_anchor;
 struct layout_attachment;
-struct module;
-struct seq_file;
 
 /**
  * struct layout_break - one break of one file, in the layout_op of its breaker
- * @node: on the list of breaks of @index, protected by the index lock
- * @index: the provider's index, with a reference
+ * @next: of the breaks of @index, protected by the index lock
+ * @index: of the inode, with a reference
  * @inode: whose layout changes; with a reference, if of an operation
  * @start: first byte, rounded down to the largest DAX entry
  * @last: last byte, inclusive, rounded up likewise
@@ -50,7 +46,7 @@ struct seq_file;
  * that @pending can only fall. Breaks do not exclude each other.
  */
 struct layout_break {
-	struct list_head node;
+	struct layout_break *next;
 	void *index;
 	struct inode *inode;
 	u64 start;
@@ -59,13 +55,6 @@ struct layout_break {
 	unsigned long pending;
 	bool met;
 };
-
-/*
- * How a break ends: the layout was changed; or not, and the breaker will come
- * again, for whom the range is kept free for a while; or neither.
- */
-#define LAYOUT_BREAK_DONE	0x1
-#define LAYOUT_BREAK_PROMISE	0x2
 
 /**
  * struct layout_op - an operation that may change the layout of files
@@ -109,7 +98,7 @@ struct layout_op {
 /**
  * struct layout_consumer_ops - how to take pages back from a consumer
  * @begin: stop new accesses; may sleep on a mutex, never waits for the device
- * @finish: wait for old accesses; may sleep. Non-zero: the provider warns,
+ * @finish: wait for old accesses; may sleep. Non-zero: layout_lease.ko warns,
  *	backs off and calls it again
  * @unpin: unpin the pages, unless that was done
  *
@@ -124,62 +113,11 @@ struct layout_consumer_ops {
 	void (*unpin)(void *data);
 };
 
-/**
- * struct layout_lease_ops - what the provider implements
- * @owner: the provider's module, held during each call and by each anchor
- * @index_get: take a reference to an index; called under flc_lock
- * @index_put: drop a reference to an index
- * @set: grant, upgrade or downgrade; consumes the anchor in any case
- * @unset: F_UNLCK
- * @get: F_GETLAYOUT; fills type, state, remaining_ms, start and len
- * @show: the leases of an open file, a line each, for /proc/layout_leases
- * @bury: the holder of an open file may have died during a break: if so, take
- *	back at once what breaks wait for
- * @visit: does the walk with this number meet the inode for the first time?
- *	(again, if another walk met it in between)
- * @release: the last reference of an open file that has an anchor is gone
- * @is_leased: are there leases in a range that were not taken back?
- * @break_begin: start a break, fill in brk->pending and brk->met; false: the
- *	index was withdrawn, since it held nothing
- * @break_end: end it as LAYOUT_BREAK_* says, and drop brk->index
- * @evict: the inode goes away; no lease is left
- * @attach: attach to leases of the current process that cover [start, last],
- *	through a file that is open for writing if @write, unless the filesystem
- *	does not keep the blocks in place (not @stable); breaks meet it in the
- *	range rounded outward to @unit
- * @detach: remove an attachment; waits for a call into the consumer
- *
- * All may sleep except @index_get. None is called under flc_lock.
- */
-struct layout_lease_ops {
-	struct module *owner;
-	void (*index_get)(void *index);
-	void (*index_put)(void *index);
-	int (*set)(const struct layout_lease_ops *ops, struct file *file,
-		   struct layout_anchor *anchor, const struct layout_lease *arg);
-	int (*unset)(void *index, struct file *file,
-		     const struct layout_lease *arg);
-	void (*get)(void *index, struct file *file, struct layout_lease *arg);
-	void (*show)(void *index, struct file *file, struct seq_file *m);
-	void (*bury)(void *index, struct file *file);
-	bool (*visit)(void *index, u64 walk);
-	void (*release)(void *index, struct file *file);
-	bool (*is_leased)(void *index, u64 start, u64 last);
-	bool (*break_begin)(struct layout_break *brk);
-	void (*break_end)(struct layout_break *brk, unsigned int how);
-	void (*evict)(void *index);
-	struct layout_attachment *(*attach)(void *index, u64 start, u64 last,
-					    u64 unit, bool write, bool stable,
-					    const struct layout_consumer_ops *ops,
-					    void *data);
-	void (*detach)(struct layout_attachment *attachment);
-};
-
 #ifdef CONFIG_LAYOUT_LEASE_HOOKS
 
 extern struct static_key_false_deferred layout_lease_key;
 
-/* fcntl(2) */
+/* fcntl(2), in request.rs */
 int fcntl_setlayout(unsigned int fd, struct file *file,
 		    struct layout_lease __user *uarg);
 int fcntl_getlayout(struct file *file, struct layout_lease __user *uarg);
@@ -213,39 +151,6 @@ void layout_lease_detach(struct layout_attachment *attachment);
 bool layout_is_stable(struct inode *inode);
 int layout_pin_begin(void);
 void layout_pin_end(int section);
-
-/* Provider */
-int layout_lease_register(const struct layout_lease_ops *ops);
-void layout_lease_unregister(const struct layout_lease_ops *ops);
-void *layout_lease_index_get(const struct layout_lease_ops *ops,
-			     struct inode *inode);
-void *layout_lease_index_publish(const struct layout_lease_ops *ops,
-				 struct inode *inode, void *index);
-void layout_lease_index_unpublish(struct inode *inode);
-int layout_lease_exclude_changes(struct inode *inode);
-void layout_lease_allow_changes(struct inode *inode);
-bool layout_lease_hold(void);
-void layout_lease_unhold(void);
-u64 layout_lease_now_ms(void);
-u64 layout_lease_grace_ms(void);
-void layout_lease_revoked(const struct inode *inode, unsigned long count,
-			  u64 bytes, u64 us);
-void layout_break_settled(struct layout_break *brk);
-void layout_anchor_link(struct layout_anchor *anchor, int type);
-void layout_anchor_unlink(struct layout_anchor *anchor);
-void layout_anchor_free(struct layout_anchor *anchor);
-void layout_anchor_signal(struct layout_anchor *anchor, int reason);
-void layout_anchor_warn(const struct layout_anchor *anchor);
-bool layout_anchor_is_current(const struct layout_anchor *anchor);
-bool layout_anchor_same_holder(const struct layout_anchor *a,
-			       const struct layout_anchor *b);
-bool layout_anchor_is_dead(const struct layout_anchor *anchor);
-bool layout_anchor_is_writable(const struct layout_anchor *anchor);
-bool layout_anchor_charge(struct layout_anchor *anchor);
-void layout_anchor_uncharge(struct layout_anchor *anchor);
-bool layout_anchor_show(const struct layout_anchor *anchor, struct seq_file *m);
-struct file *layout_anchor_file(const struct layout_anchor *anchor);
-struct file *layout_anchor_get_file(const struct layout_anchor *anchor);
 
 static inline bool layout_leases_exist(void)
 {

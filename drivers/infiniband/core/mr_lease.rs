@@ -51,6 +51,12 @@ use kernel::{
 const __LOG_PREFIX: &[u8] = b"ib_core\0";
 
 /// What the driver gave to take the memory region back.
+///
+/// # Invariants
+///
+/// `ops` and `data` are what it gave to `mr_lease_set_revoke_locked()`, and it keeps them until the
+/// region is revoked or released. The states [`State::Armed`] and [`State::Revoking`], which end with
+/// that, own this.
 #[derive(Clone, Copy)]
 struct Driver {
     ops: *const bindings::ib_umem_revoke_ops,
@@ -108,8 +114,12 @@ unsafe impl Send for Inner {}
 /// with `inner` held; `attachments` is outside of all locks of layout leases, and no [`Consumer`]
 /// function takes it.
 ///
-/// The umem owns it, and [`Self::detacher`] while that is queued. `umem` is valid as long as
-/// anything is attached or pinned.
+/// The umem owns it, and so do its attachments, and [`Self::detacher`] while that is queued.
+///
+/// # Invariants
+///
+/// `umem` is valid until `mr_lease_release()` has returned, and only used while anything is attached
+/// or pinned, of which nothing is left then.
 #[pin_data]
 struct MrLease {
     umem: *mut bindings::ib_umem,
@@ -127,24 +137,24 @@ struct MrLease {
     detacher: Work<MrLease>,
 }
 
-// SAFETY: `umem` is only used with `inner` held.
+// SAFETY: `umem` is only used with `inner` held, by any thread.
 unsafe impl Send for MrLease {}
-// SAFETY: As above.
+// SAFETY: As for `Send`; with a shared reference, too, `umem` is only used with `inner` held.
 unsafe impl Sync for MrLease {}
 
 impl Driver {
     fn begin(&self) {
-        // SAFETY: The driver keeps its operations until the pages are unpinned, and they are not.
+        // SAFETY: By the type invariant the operations are there.
         if let Some(begin) = unsafe { (*self.ops).begin } {
-            // SAFETY: As above; this is the data that goes with them.
+            // SAFETY: By the type invariant this is the data that goes with them.
             unsafe { begin(self.data) };
         }
     }
 
     fn finish(&self) -> Result {
-        // SAFETY: As in `begin`.
+        // SAFETY: By the type invariant the operations are there.
         match unsafe { (*self.ops).finish } {
-            // SAFETY: As in `begin`.
+            // SAFETY: By the type invariant this is the data that goes with them.
             Some(finish) => to_result(unsafe { finish(self.data) }),
             None => Ok(()),
         }
@@ -228,13 +238,11 @@ impl Consumer for MrLease {
         self.finish_locked(&mut self.inner.lock())
     }
 
-    fn unpin(&self) {
-        self.unpin_locked(&mut self.inner.lock());
-        if self.several.load(Relaxed) {
+    fn unpin(this: ArcBorrow<'_, Self>) {
+        this.unpin_locked(&mut this.inner.lock());
+        if this.several.load(Relaxed) {
             // SAFETY: `ib_core` makes its queue before, and destroys it after all devices.
             let queue = unsafe { Queue::from_raw(bindings::ib_wq) };
-            // SAFETY: The umem owns an `Arc` of it, until nothing is attached any more.
-            let this = unsafe { ArcBorrow::from_raw(self) };
             // It may be queued already.
             let _ = queue.enqueue(Arc::from(this));
         }
@@ -277,7 +285,7 @@ pub unsafe extern "C" fn mr_lease_alloc(umem: *mut bindings::ib_umem) -> *mut bi
 ///
 /// `lease` came from [`mr_lease_alloc`] and is not freed for `'a`.
 unsafe fn borrow<'a>(lease: *mut bindings::mr_lease) -> &'a MrLease {
-    // SAFETY: By the caller.
+    // SAFETY: It came from `Arc::into_raw`, whose reference is not dropped before it is freed.
     unsafe { &*lease.cast::<MrLease>() }
 }
 
@@ -296,14 +304,14 @@ pub unsafe extern "C" fn mr_lease_attach(
     write: bool,
 ) -> c_int {
     from_result(|| {
-        // SAFETY: By the caller.
-        let lease = unsafe { borrow(lease) };
-        // SAFETY: By the caller; nobody uses the file position.
+        // SAFETY: It came from `Arc::into_raw`, and is not freed during the call.
+        let lease = unsafe { ArcBorrow::from_raw(lease.cast::<MrLease>()) };
+        // SAFETY: The file is valid during the call, and its position is not used.
         let file = unsafe { File::from_raw_file(file) };
         let mut attachments = lease.attachments.lock();
         attachments.reserve(1, GFP_KERNEL_ACCOUNT)?;
-        // SAFETY: `mr_lease_release()` drops the attachments before the lease goes.
-        let attachment = unsafe { Attachment::new(file, start, last, write, lease) }?;
+        // `mr_lease_release()` drops it, so that this is no circle for ever.
+        let attachment = Attachment::new(file, start..=last, write, lease.into())?;
         attachments.push(attachment, GFP_KERNEL_ACCOUNT)?;
         lease.several.store(attachments.len() > 1, Relaxed);
         Ok(0)

@@ -34,10 +34,10 @@
 
 /* The task of the event is the one that asks. */
 DECLARE_EVENT_CLASS(layout_lease_request,
-	TP_PROTO(const struct inode *inode, const struct layout_lease *arg,
-		 int error),
+	TP_PROTO(const struct inode *inode, int type, u64 start, u64 last,
+		 unsigned int flags, int error),
 
-	TP_ARGS(inode, arg, error),
+	TP_ARGS(inode, type, start, last, flags, error),
 
 	TP_STRUCT__entry(
 		__field(dev_t, s_dev)
@@ -52,10 +52,10 @@ DECLARE_EVENT_CLASS(layout_lease_request,
 	TP_fast_assign(
 		__entry->s_dev = inode->i_sb->s_dev;
 		__entry->i_ino = inode->i_ino;
-		__entry->start = arg->start;
-		__entry->len = arg->len;
-		__entry->type = arg->type;
-		__entry->flags = arg->flags;
+		__entry->start = start;
+		__entry->len = last == U64_MAX ? 0 : last - start + 1;
+		__entry->type = type;
+		__entry->flags = flags;
 		__entry->error = error;
 	),
 
@@ -66,19 +66,19 @@ DECLARE_EVENT_CLASS(layout_lease_request,
 );
 
 DEFINE_EVENT(layout_lease_request, layout_lease_grant,
-	TP_PROTO(const struct inode *inode, const struct layout_lease *arg,
-		 int error),
-	TP_ARGS(inode, arg, error));
+	TP_PROTO(const struct inode *inode, int type, u64 start, u64 last,
+		 unsigned int flags, int error),
+	TP_ARGS(inode, type, start, last, flags, error));
 
 DEFINE_EVENT(layout_lease_request, layout_lease_deny,
-	TP_PROTO(const struct inode *inode, const struct layout_lease *arg,
-		 int error),
-	TP_ARGS(inode, arg, error));
+	TP_PROTO(const struct inode *inode, int type, u64 start, u64 last,
+		 unsigned int flags, int error),
+	TP_ARGS(inode, type, start, last, flags, error));
 
 DEFINE_EVENT(layout_lease_request, layout_lease_release,
-	TP_PROTO(const struct inode *inode, const struct layout_lease *arg,
-		 int error),
-	TP_ARGS(inode, arg, error));
+	TP_PROTO(const struct inode *inode, int type, u64 start, u64 last,
+		 unsigned int flags, int error),
+	TP_ARGS(inode, type, start, last, flags, error));
 
 /* The last reference of an open file is gone, and its leases with it. */
 TRACE_EVENT(layout_lease_close,

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The way into the module: what `hooks.c` and its neighbours call.
+//!
+//! # Safety
+//!
+//! Each function is called as `struct layout_lease_ops` says. `index` came from
+//! [`ForeignOwnable::into_foreign`] of an `Arc<Index>`, and the caller has a reference to it. Pointers
+//! to files, breaks and output are valid during the call.
+
+use crate::{
+    attachment::{
+        ConsumerRef,
+        Node, //
+    },
+    breaks::{
+        Break,
+        BreakEnd, //
+    },
+    holder::{
+        FileId,
+        RawHolder, //
+    },
+    index::Index,
+    lease::Kind,
+    range::Range,
+    LayoutLease, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    error::from_result,
+    module::this_module,
+    prelude::*,
+    seq_file::SeqFile,
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    },
+    types::ForeignOwnable, //
+};
+
+pub(crate) const OPS: bindings::layout_lease_ops = bindings::layout_lease_ops {
+    owner: this_module::<LayoutLease>().as_ptr(),
+    index_get: Some(index_get),
+    index_put: Some(index_put),
+    make_way: Some(make_way),
+    set: Some(set),
+    unset: Some(unset),
+    get: Some(get),
+    show: Some(show),
+    reap: Some(reap),
+    first_visit: Some(first_visit),
+    release: Some(release),
+    is_leased: Some(is_leased),
+    break_begin: Some(break_begin),
+    break_end: Some(break_end),
+    evict: Some(evict),
+    attach: Some(attach),
+    detach: Some(detach),
+};
+
+/// A reference of our own to an index that the caller has one to.
+///
+/// # Safety
+///
+/// `index` came from `into_foreign`, and the caller has a reference to it.
+unsafe fn get_index(index: *mut c_void) -> Arc<Index> {
+    // SAFETY: The reference of the caller keeps it valid for this statement.
+    unsafe { Arc::<Index>::borrow(index) }.into()
+}
+
+unsafe extern "C" fn index_get(index: *mut c_void) {
+    // SAFETY: The index is published, and `flc_lock` keeps it so: there is a reference.
+    let _ = unsafe { get_index(index) }.into_foreign();
+}
+
+unsafe extern "C" fn index_put(index: *mut c_void) {
+    // SAFETY: The caller gives its reference back.
+    drop(unsafe { Arc::<Index>::from_foreign(index) });
+}
+
+unsafe extern "C" fn make_way(
+    index: *mut c_void,
+    file: *mut bindings::file,
+    start: u64,
+    last: u64,
+) -> c_int {
+    // SAFETY: The caller has a reference to the index.
+    let index = unsafe { get_index(index) };
+    from_result(|| {
+        Index::make_way(&index, FileId::new(file), &Range { start, last })?;
+        Ok(0)
+    })
+}
+
+unsafe extern "C" fn set(
+    file: *mut bindings::file,
+    holder: *mut bindings::layout_holder,
+    start: u64,
+    last: u64,
+    exclusive: bool,
+) -> c_int {
+    // SAFETY: The caller gives us the holder, which is not linked.
+    let mut raw = Some(unsafe { RawHolder::from_raw(holder) });
+    let range = Range { start, last };
+    let kind = match exclusive {
+        true => Kind::Exclusive,
+        false => Kind::Shared,
+    };
+    from_result(|| loop {
+        // SAFETY: The file is valid, and so is its inode, which never changes.
+        let inode = NonNull::new(unsafe { (*file).f_inode }).ok_or(EINVAL)?;
+        // SAFETY: The file keeps the inode valid during this call.
+        let index = unsafe { Index::of(inode) }?;
+        // If it was retired meanwhile there will be a new one.
+        if let Ok(result) = Index::grant(&index, FileId::new(file), &mut raw, &range, kind) {
+            return result.map(|()| 0);
+        }
+    })
+}
+
+unsafe extern "C" fn unset(
+    index: *mut c_void,
+    file: *mut bindings::file,
+    start: u64,
+    last: u64,
+    revoke: bool,
+) -> c_int {
+    // SAFETY: The caller has a reference to the index.
+    let index = unsafe { get_index(index) };
+    from_result(|| {
+        Index::unlock(&index, FileId::new(file), &Range { start, last }, revoke)?;
+        Ok(0)
+    })
+}
+
+unsafe extern "C" fn get(
+    index: *mut c_void,
+    file: *mut bindings::file,
+    start: u64,
+    last: u64,
+    lease: *mut bindings::layout_lease,
+) {
+    // SAFETY: The caller has a reference to the index, and `lease` is its own.
+    let (index, lease) = unsafe { (get_index(index), &mut *lease) };
+    index.query(FileId::new(file), &Range { start, last }, lease);
+}
+
+unsafe extern "C" fn show(
+    index: *mut c_void,
+    file: *mut bindings::file,
+    m: *mut bindings::seq_file,
+) {
+    // SAFETY: The caller has a reference to the index, and nobody else uses `m`.
+    let (index, m) = unsafe { (get_index(index), SeqFile::from_raw(m)) };
+    index.show(FileId::new(file), m);
+}
+
+unsafe extern "C" fn reap(index: *mut c_void, file: *mut bindings::file) {
+    // SAFETY: The caller has a reference to the index.
+    Index::reap(&unsafe { get_index(index) }, FileId::new(file));
+}
+
+unsafe extern "C" fn first_visit(index: *mut c_void, walk: u64) -> bool {
+    // SAFETY: The caller has a reference to the index.
+    unsafe { get_index(index) }.visited.xchg(walk, Relaxed) != walk
+}
+
+unsafe extern "C" fn release(index: *mut c_void, file: *mut bindings::file) {
+    // SAFETY: The caller has a reference to the index.
+    Index::release(&unsafe { get_index(index) }, FileId::new(file));
+}
+
+unsafe extern "C" fn is_leased(index: *mut c_void) -> bool {
+    // SAFETY: The caller has a reference to the index.
+    unsafe { get_index(index) }.is_leased()
+}
+
+unsafe extern "C" fn break_begin(brk: *mut bindings::layout_break) -> bool {
+    // SAFETY: The break has a reference to its index, and stays in place until `break_end`.
+    let (index, brk) = unsafe { (get_index((*brk).index), Break::new(brk)) };
+    Index::break_begin(&index, brk).is_ok()
+}
+
+unsafe extern "C" fn break_end(brk: *mut bindings::layout_break, how: c_uint) {
+    // SAFETY: The reference that the break had to its index is dropped with it.
+    let index = unsafe { Arc::<Index>::from_foreign((*brk).index) };
+    let how = match how {
+        bindings::LAYOUT_BREAK_DONE => BreakEnd::Done,
+        bindings::LAYOUT_BREAK_PROMISE => BreakEnd::Promised,
+        _ => BreakEnd::GivenUp,
+    };
+    Index::break_end(&index, brk, how);
+}
+
+unsafe extern "C" fn evict(index: *mut c_void) {
+    // SAFETY: The caller has a reference to the index.
+    Index::evict(&unsafe { get_index(index) });
+}
+
+unsafe extern "C" fn attach(
+    index: *mut c_void,
+    start: u64,
+    last: u64,
+    unit: u64,
+    write: bool,
+    stable: bool,
+    ops: *const bindings::layout_consumer_ops,
+    data: *mut c_void,
+) -> *mut bindings::layout_attachment {
+    // SAFETY: The caller has a reference to the index. The consumer keeps both until `detach`, which
+    // drops what we make of them here.
+    let (index, consumer) = unsafe { (get_index(index), ConsumerRef::new(ops, data)) };
+    match Index::attach(&index, Range { start, last }, unit, write, stable, consumer) {
+        Ok(node) => node.into_foreign().cast(),
+        Err(error) => error.to_ptr(),
+    }
+}
+
+unsafe extern "C" fn detach(attachment: *mut bindings::layout_attachment) {
+    // SAFETY: It came from `attach`, and the consumer does not use it any more.
+    Index::detach(unsafe { Arc::<Node>::from_foreign(attachment.cast()) });
+}

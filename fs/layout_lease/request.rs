@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! System calls: arguments are parsed here, once, into a [`Request`] that cannot be wrong.
+//!
+//! Built in, since most of what is asked for needs no module.
+
+use kernel::{
+    bindings,
+    error::{
+        from_result,
+        to_result, //
+    },
+    page::PAGE_SIZE,
+    prelude::*,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    },
+};
+
+/// As user space sees it.
+type Argument = bindings::layout_lease;
+
+const F_RDLCK: u16 = bindings::F_RDLCK as u16;
+const F_WRLCK: u16 = bindings::F_WRLCK as u16;
+const F_UNLCK: u16 = bindings::F_UNLCK as u16;
+
+/// The last byte that a file can have.
+const MAX: u64 = i64::MAX as u64;
+
+/// The closed range `[start, last]` of bytes of a regular file.
+///
+/// A length of 0 reaches to infinity, which is [`u64::MAX`] here, and so does what ends with the last
+/// byte that a file can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Range {
+    start: u64,
+    last: u64,
+}
+
+impl Range {
+    fn parse(arg: &Argument, is_regular: bool) -> Result<Self> {
+        let end = arg.start.checked_add(arg.len).ok_or(EINVAL)?;
+        if !is_regular || arg.start > MAX || end > MAX + 1 {
+            return Err(EINVAL);
+        }
+        Ok(Self {
+            start: arg.start,
+            last: match arg.len {
+                0 => u64::MAX,
+                _ if end > MAX => u64::MAX,
+                _ => end - 1,
+            },
+        })
+    }
+
+    /// As a pair of `loff_t`.
+    fn offsets(self) -> (i64, i64) {
+        (self.start as i64, self.last.min(MAX) as i64)
+    }
+}
+
+/// What `F_SETLAYOUT` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    /// A lease of this type, `F_RDLCK` or `F_WRLCK`.
+    Set(u16, Range),
+    /// No lease; and revoke what is attached, or fail if something is.
+    Unset(Range, bool),
+    /// Nobody's lease, now.
+    Seize(Range),
+    /// The same for all files of the filesystem.
+    SeizeFilesystem,
+    /// That everybody lets go.
+    Break(Range),
+}
+
+impl Request {
+    fn parse(arg: &Argument, is_regular: bool) -> Result<Self> {
+        // Any file of the filesystem will do, a directory too.
+        if arg.type_ == F_UNLCK && arg.flags == bindings::LAYOUT_LEASE_SEIZE_FS {
+            return match (arg.start, arg.len) {
+                (0, 0) => Ok(Self::SeizeFilesystem),
+                _ => Err(EINVAL),
+            };
+        }
+        let range = Range::parse(arg, is_regular)?;
+        match (arg.type_, arg.flags) {
+            (F_RDLCK | F_WRLCK, 0) => Ok(Self::Set(arg.type_, range)),
+            (F_UNLCK, 0) => Ok(Self::Unset(range, false)),
+            (F_UNLCK, bindings::LAYOUT_LEASE_REVOKE) => Ok(Self::Unset(range, true)),
+            (F_UNLCK, bindings::LAYOUT_LEASE_SEIZE) => Ok(Self::Seize(range)),
+            (F_UNLCK, bindings::LAYOUT_LEASE_BREAK) => Ok(Self::Break(range)),
+            _ => Err(EINVAL),
+        }
+    }
+
+    /// Does what is asked for. `fd` is what the caller calls the file.
+    ///
+    /// # Safety
+    ///
+    /// `file` is valid, and for all but [`Self::SeizeFilesystem`] a regular file.
+    unsafe fn execute(self, fd: c_uint, file: *mut bindings::file) -> Result {
+        // SAFETY: It looks at the current task.
+        let is_admin = || unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) };
+        to_result(match self {
+            Self::Seize(_) | Self::SeizeFilesystem if !is_admin() => return Err(EPERM),
+            // SAFETY: By the caller's promise the file is a valid regular one.
+            Self::Set(kind, Range { start, last }) => unsafe {
+                bindings::layout_set_lease(file, fd as c_int, start, last, kind.into())
+            },
+            // SAFETY: By the caller's promise the file is a valid regular one.
+            Self::Unset(Range { start, last }, revoke) => unsafe {
+                bindings::layout_unset_lease(file, start, last, revoke)
+            },
+            Self::Seize(range) => {
+                let (start, last) = range.offsets();
+                // SAFETY: By the caller's promise the file is a valid regular one.
+                unsafe { bindings::layout_seize(file, start, last) }
+            }
+            // SAFETY: By the caller's promise the file is valid.
+            Self::SeizeFilesystem => unsafe { bindings::layout_seize_filesystem(file) },
+            Self::Break(range) => {
+                let (start, last) = range.offsets();
+                // SAFETY: By the caller's promise the file is a valid regular one.
+                unsafe { bindings::layout_start_break(file, start, last) }
+            }
+        })
+    }
+}
+
+/// # Safety
+///
+/// `file` is valid.
+unsafe fn is_regular(file: *mut bindings::file) -> bool {
+    // SAFETY: The file is valid, and keeps its inode so.
+    let mode = unsafe { (*(*file).f_inode).i_mode };
+    u32::from(mode) & bindings::S_IFMT == bindings::S_IFREG
+}
+
+/// A structure that may have grown: what we do not know must be 0 ([`E2BIG`]).
+fn copy_from_user(ptr: UserPtr) -> Result<Argument> {
+    let size: u32 = UserSlice::new(ptr, size_of::<u32>()).reader().read()?;
+    if size < bindings::LAYOUT_LEASE_SIZE_VER0 {
+        return Err(EINVAL);
+    }
+    if size as usize > PAGE_SIZE {
+        return Err(E2BIG);
+    }
+    let mut reader = UserSlice::new(ptr, size as usize).reader();
+    reader.skip(size_of::<u32>())?;
+    let arg = Argument {
+        size,
+        flags: reader.read()?,
+        type_: reader.read()?,
+        state: reader.read()?,
+        remaining_ms: reader.read()?,
+        start: reader.read()?,
+        len: reader.read()?,
+    };
+    let mut rest = [0u8; 64];
+    while !reader.is_empty() {
+        let part = rest.len().min(reader.len());
+        reader.read_slice(&mut rest[..part])?;
+        if rest.iter().any(|byte| *byte != 0) {
+            return Err(E2BIG);
+        }
+    }
+    Ok(arg)
+}
+
+fn copy_to_user(ptr: UserPtr, arg: &Argument) -> Result {
+    let mut writer = UserSlice::new(ptr, arg.size as usize).writer();
+    writer.write(&arg.size)?;
+    writer.write(&arg.flags)?;
+    writer.write(&arg.type_)?;
+    writer.write(&arg.state)?;
+    writer.write(&arg.remaining_ms)?;
+    writer.write(&arg.start)?;
+    writer.write(&arg.len)?;
+    let rest = [0u8; 64];
+    while !writer.is_empty() {
+        let part = rest.len().min(writer.len());
+        writer.write_slice(&rest[..part])?;
+    }
+    Ok(())
+}
+
+/// Parses and does what is asked for.
+///
+/// # Safety
+///
+/// `file` is valid.
+unsafe fn set_layout(fd: c_uint, file: *mut bindings::file, arg: &Argument) -> Result<c_int> {
+    // SAFETY: The caller promises that the file is valid.
+    let request = Request::parse(arg, unsafe { is_regular(file) })?;
+    // SAFETY: The file is valid. Only one of the requests is made of what is not regular.
+    unsafe { request.execute(fd, file) }?;
+    Ok(0)
+}
+
+/// `F_SETLAYOUT`
+///
+/// # Safety
+///
+/// `file` is valid.
+#[export]
+pub unsafe extern "C" fn fcntl_setlayout(
+    fd: c_uint,
+    file: *mut bindings::file,
+    uarg: *mut Argument,
+) -> c_int {
+    from_result(|| {
+        let arg = copy_from_user(UserPtr::from_ptr(uarg.cast()))?;
+        // SAFETY: The caller promises that the file is valid.
+        unsafe { set_layout(fd, file, &arg) }
+    })
+}
+
+/// `F_SETLEASE` with `F_LAYOUT | type`: the whole file.
+///
+/// # Safety
+///
+/// `file` is valid.
+#[export]
+pub unsafe extern "C" fn fcntl_setlease_layout(
+    fd: c_uint,
+    file: *mut bindings::file,
+    type_: c_int,
+) -> c_int {
+    from_result(|| {
+        let arg = Argument {
+            type_: type_.try_into()?,
+            ..Default::default()
+        };
+        // SAFETY: The caller promises that the file is valid.
+        unsafe { set_layout(fd, file, &arg) }
+    })
+}
+
+/// `F_GETLAYOUT`
+///
+/// # Safety
+///
+/// `file` is valid.
+#[export]
+pub unsafe extern "C" fn fcntl_getlayout(file: *mut bindings::file, uarg: *mut Argument) -> c_int {
+    from_result(|| {
+        let ptr = UserPtr::from_ptr(uarg.cast());
+        let mut arg = copy_from_user(ptr)?;
+        if arg.flags != 0 {
+            return Err(EINVAL);
+        }
+        // SAFETY: The caller promises that the file is valid.
+        let range = Range::parse(&arg, unsafe { is_regular(file) })?;
+        arg.type_ = F_UNLCK;
+        arg.state = bindings::LAYOUT_LEASE_NONE as u16;
+        arg.remaining_ms = 0;
+        // SAFETY: The file is a valid regular one, and `arg` is ours.
+        unsafe { bindings::layout_get_lease(file, range.start, range.last, &mut arg) };
+        copy_to_user(ptr, &arg)?;
+        Ok(0)
+    })
+}
+
+#[cfg(CONFIG_LAYOUT_LEASE_KUNIT_TEST)]
+#[kernel::macros::kunit_tests(layout_lease_request)]
+mod tests {
+    use super::*;
+
+    fn argument(type_: u16, flags: u32, start: u64, len: u64) -> Argument {
+        Argument {
+            type_,
+            flags,
+            start,
+            len,
+            ..Default::default()
+        }
+    }
+
+    fn range(start: u64, len: u64) -> Option<(u64, u64)> {
+        let range = Range::parse(&argument(F_RDLCK, 0, start, len), true).ok()?;
+        Some((range.start, range.last))
+    }
+
+    #[test]
+    fn ranges() {
+        assert_eq!(range(0, 0), Some((0, u64::MAX)));
+        assert_eq!(range(5, 1), Some((5, 5)));
+        assert_eq!(range(5, 0), Some((5, u64::MAX)));
+        // With the last byte that a file can have.
+        assert_eq!(range(MAX, 0), Some((MAX, u64::MAX)));
+        assert_eq!(range(MAX, 1), Some((MAX, u64::MAX)));
+        assert_eq!(range(0, MAX + 1), Some((0, u64::MAX)));
+        assert_eq!(range(0, MAX), Some((0, MAX - 1)));
+        // Behind it.
+        assert_eq!(range(MAX, 2), None);
+        assert_eq!(range(1, MAX + 1), None);
+        assert_eq!(range(MAX + 1, 0), None);
+        assert_eq!(range(u64::MAX, u64::MAX), None);
+    }
+
+    #[test]
+    fn requests() {
+        use bindings::{
+            LAYOUT_LEASE_BREAK as BREAK,
+            LAYOUT_LEASE_REVOKE as REVOKE,
+            LAYOUT_LEASE_SEIZE as SEIZE,
+            LAYOUT_LEASE_SEIZE_FS as SEIZE_FS, //
+        };
+        let parse = |type_, flags, is_regular| {
+            Request::parse(&argument(type_, flags, 0, 1), is_regular).ok()
+        };
+        let range = Range { start: 0, last: 0 };
+        assert_eq!(parse(F_RDLCK, 0, true), Some(Request::Set(F_RDLCK, range)));
+        assert_eq!(parse(F_WRLCK, 0, true), Some(Request::Set(F_WRLCK, range)));
+        assert_eq!(parse(F_UNLCK, 0, true), Some(Request::Unset(range, false)));
+        assert_eq!(
+            parse(F_UNLCK, REVOKE, true),
+            Some(Request::Unset(range, true))
+        );
+        assert_eq!(parse(F_UNLCK, SEIZE, true), Some(Request::Seize(range)));
+        assert_eq!(parse(F_UNLCK, BREAK, true), Some(Request::Break(range)));
+        for flags in [REVOKE, SEIZE, SEIZE_FS, BREAK, 16] {
+            assert_eq!(parse(F_RDLCK, flags, true), None);
+        }
+        // One at a time, of those that there are, and of a type that there is.
+        assert_eq!(parse(F_UNLCK, REVOKE | SEIZE, true), None);
+        assert_eq!(parse(F_UNLCK, 16, true), None);
+        assert_eq!(parse(3, 0, true), None);
+        for type_ in [F_RDLCK, F_WRLCK, F_UNLCK] {
+            assert_eq!(parse(type_, 0, false), None);
+        }
+        // All of a filesystem, through any file, has no range.
+        assert_eq!(parse(F_UNLCK, SEIZE_FS, true), None);
+        for is_regular in [true, false] {
+            assert_eq!(
+                Request::parse(&argument(F_UNLCK, SEIZE_FS, 0, 0), is_regular),
+                Ok(Request::SeizeFilesystem)
+            );
+        }
+    }
+}
