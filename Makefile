@@ -10,7 +10,7 @@ help:
 	@echo 'make stress TIME=SECONDS   holders and breakers under load, a check that no block'
 	@echo '                           is written to that the file does not own, and that'
 	@echo '                           nothing is left [SEED=N] [FS=xfs|ext4]'
-	@echo 'make model                 check the model of the protocol'
+	@echo 'make model                 check the model of the protocol, and a tree under Miri'
 	@echo 'make kernel                build the kernel'
 	@echo 'make selftests             build the test programs and samples too'
 	@echo 'make shell                 a shell in the guest [FS=xfs|ext4]'
@@ -55,6 +55,7 @@ test:
 
 model:
 	@scripts/model.sh
+	@tools/testing/layout_lease_miri/run
 
 stress:
 	@scripts/stress.sh

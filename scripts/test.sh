@@ -4,7 +4,7 @@
 # Runs all tests: the model, the KUnit suites while the guest boots, then each
 # selftest in a process of its own. The last line is "N passed, N failed, N skipped".
 #
-#   TESTS         selftests to run (default: all, and the model)
+#   TESTS         selftests to run (default: all, the model, and Miri)
 #   TEST_FS       file systems to run them on (default: xfs and ext4)
 #   TEST_RDMA     RDMA devices to run them on (default: rxe0 and siw0)
 #   TEST_TIMEOUT  seconds that one of them may take (default 600)
@@ -68,15 +68,19 @@ tmp=$(mktemp -d)
 temporary+=("$tmp")
 read -ra filesystems <<<"${TEST_FS:-xfs ext4}"
 if [ -z "${TESTS:-}" ] && [ -z "${TEST_RESULTS:-}" ]; then
-	say "the model"
-	start=$SECONDS status=0
-	echo '#:# plan model' >>"$tmp/results"
-	run_through "tee $tmp/output" "$TOP/scripts/model.sh" || status=$?
-	{
-		echo '#:# begin model'
-		cat "$tmp/output"
-		echo "#:# end model $status $((SECONDS - start)) s"
-	} >>"$tmp/results"
+	declare -A host=([model]=$TOP/scripts/model.sh
+		[miri]=$TOP/tools/testing/layout_lease_miri/run)
+	for check in model miri; do
+		say "on this machine: $check"
+		start=$SECONDS status=0
+		echo "#:# plan $check" >>"$tmp/results"
+		run_through "tee $tmp/output" "${host[$check]}" || status=$?
+		{
+			echo "#:# begin $check"
+			cat "$tmp/output"
+			echo "#:# end $check $status $((SECONDS - start)) s"
+		} >>"$tmp/results"
+	done
 fi
 
 # One of several that run beside each other leaves its results there.

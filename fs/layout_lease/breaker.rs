@@ -2,6 +2,8 @@
 
 //! How a lease is broken. Change `tools/testing/layout_lease_model/layout_lease.pml` with it.
 //!
+//! Who breaks it, and how a truncate comes here, is at the top of `break.c`.
+//!
 //! ```text
 //! break_begin   leases in the range: Granted -> Breaking, holders are signalled, attachments get
 //!               a deadline; the break goes on record, so that nothing new is granted or attached

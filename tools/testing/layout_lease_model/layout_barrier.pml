@@ -149,7 +149,7 @@ byte ops_done;
  * Inside of steps under the index lock
  */
 
-/* BreakList::overlaps(); "all": with all that a holder would pin, not the lease only */
+/* Breaks::overlaps(); "all": with all that a holder would pin, not the lease only */
 inline overlaps(h, all)
 {
 	seen = false;
@@ -166,7 +166,7 @@ inline overlaps(h, all)
 #endif
 }
 
-/* Index::retire_if_empty(), layout_lease_index_unpublish() */
+/* Index::retire_if_empty(), layout_index_unpublish() */
 inline retire_if_empty(i)
 {
 	seen = promise[i] || ANY_OF(i, HAS_LEASE);
@@ -179,7 +179,7 @@ inline retire_if_empty(i)
 	fi
 }
 
-/* Inner::settle() */
+/* Inner::complete() */
 inline settle(h)
 {
 	attached[h] = false;
@@ -196,11 +196,11 @@ inline settle(h)
  * The holder
  */
 
-/* layout_lease_exclude_changes(), layout_lease_allow_changes() */
+/* exclude_changes(), allow_changes() */
 #define lock_shared(i)	atomic { inval[i] == NONE && !inval_queued[i] -> inval_shared[i]++ }
 #define unlock_shared(i) inval_shared[i]--
 
-/* Registration::index(), layout_lease_index_publish(); then Index::grant() */
+/* Index::of(), layout_index_publish(); then Index::grant() */
 inline grant(h, found, ok)
 {
 #ifndef NO_GRANT_LOCK
@@ -255,7 +255,7 @@ inline grant(h, found, ok)
 #endif
 }
 
-/* layout_lease_attach(), Index::attach(), Inner::cover() */
+/* layout_lease_attach(), Index::attach(), Inner::find_covering() */
 inline attach(h, found, ok)
 {
 #ifndef NO_ATTACH_LOCK
@@ -288,7 +288,7 @@ inline detach(h)
 	d_step { settle(h) }
 }
 
-/* unset_lease(), Index::unlock() */
+/* layout_unset_lease(), Index::unlock() */
 inline unset_lease(h)
 {
 	d_step {
@@ -480,7 +480,7 @@ inline drop_locks()
 
 /*
  * layout_break(), layout_break_two(), break_record(), break_start(),
- * Index::break_begin(), BreakList::begin(): an index that was retired since it was
+ * Index::break_begin(), Breaks::begin(): an index that was retired since it was
  * found is looked for again. A break that is on record already stays.
  */
 inline break_begin(t, i)
@@ -537,7 +537,7 @@ inline break_begin(t, i)
 	od
 }
 
-/* layout_op_end(), break_end(), Index::break_end(), BreakList::end() */
+/* layout_op_end(), break_end(), Index::break_end(), Breaks::end() */
 inline break_end(t, done, promises)
 {
 	d_step {
@@ -596,7 +596,7 @@ again:
 		assert(tries <= TRIES || J4_each_try_makes_progress)
 	:: waits == NOT ->
 		if
-		/* start_break(): no more than that, with no lock held. So it may look
+		/* layout_start_break(): no more than that, with no lock held. So it may look
 		 * for an index again as long as that comes and goes. */
 #ifndef LIVENESS
 		:: true ->

@@ -120,7 +120,7 @@ byte breakers_done;
 #endif
 
 /*
- * layout_lease_exclude_changes(), layout_lease_allow_changes(). Page faults are one
+ * exclude_changes(), allow_changes(). Page faults are one
  * step, and so only look at fs_lock. layout_barrier.pml has more of this.
  */
 #if BREAKERS == 0
@@ -146,7 +146,7 @@ mtype module = LIVE;
 byte module_ref;
 byte in_code;			/* calls into the module */
 
-/* provider_get(), and the call that follows it */
+/* layout_provider_get(), and the call that follows it */
 inline provider_get(ok)
 {
 	d_step {
@@ -158,26 +158,26 @@ inline provider_get(ok)
 	}
 }
 
-/* the return from the call, and provider_put(), which is built in */
+/* the return from the call, and layout_provider_put(), which is built in */
 inline provider_put()
 {
 	in_code--;
 	module_ref--
 }
 
-/* layout_anchor_alloc(), layout_anchor_free(), inside: an anchor holds the module. */
+/* layout_holder_alloc(), layout_holder_free(), inside: a holder keeps the module. */
 #ifdef NO_MODULE_PIN
-#define anchor_get()	skip
-#define anchor_put()	skip
+#define holder_get()	skip
+#define holder_put()	skip
 #else
-#define anchor_get()	module_ref++
-#define anchor_put()	module_ref--
+#define holder_get()	module_ref++
+#define holder_put()	module_ref--
 #endif
 #else
 #define provider_get(ok) ok = true
 #define provider_put()	skip
-#define anchor_get()	skip
-#define anchor_put()	skip
+#define holder_get()	skip
+#define holder_put()	skip
 #endif
 
 /*
@@ -197,7 +197,7 @@ inline provider_put()
 #define CALL
 #define index_ref_get(i)	index_ref[i]++
 
-/* layout_lease_index_get(), index_get() */
+/* layout_index_find(), index_get() */
 inline index_get(i)
 {
 	d_step {
@@ -210,7 +210,7 @@ inline index_get(i)
 }
 
 /*
- * Registration::index(), layout_lease_index_publish(): find it, or publish a new
+ * Index::of(), layout_index_publish(): find it, or publish a new
  * one, which nobody has seen before. NONE: no memory.
  */
 inline index_get_or_new(i)
@@ -258,7 +258,7 @@ inline index_put(i)
  * Inside of steps under the index lock
  */
 
-/* BreakList::overlaps() */
+/* Breaks::overlaps() */
 inline overlaps(i)
 {
 	found = false;
@@ -276,7 +276,7 @@ inline schedule(i)
 	fi
 }
 
-/* Inner::settle(), BreakList::settle(); the state that Inner::state_of() says then */
+/* Inner::complete(), Breaks::detached(); the state that Inner::state_of() says then */
 inline settle(m)
 {
 	if
@@ -302,7 +302,7 @@ inline node_put(m)
 {
 	if
 	:: !handle[m] && !attached[m] && !in_batch[m] && attached_in[m] != NONE ->
-		anchor_put();
+		holder_put();
 		index_drop(attached_in[m]);
 		attached_in[m] = NONE;
 		deadline[m] = false;
@@ -311,12 +311,12 @@ inline node_put(m)
 	fi
 }
 
-/* Inner::forget_owner() */
+/* Inner::forget() */
 inline forget_owner(h)
 {
 	lease[h] = NO_LEASE;
 	lease_in[h] = NONE;
-	anchor_put()
+	holder_put()
 }
 
 /* The sleepers on Index::changed wake up, inside. */
@@ -329,7 +329,7 @@ inline notify_all()
 
 #ifndef KEEP_INDEX
 /*
- * Index::retire_if_empty(), layout_lease_index_unpublish(), cancel_delayed();
+ * Index::retire_if_empty(), layout_index_unpublish(), DelayedWork::cancel();
  * then the caller drops its reference.
  */
 inline retire_if_empty(i)
@@ -369,7 +369,7 @@ inline retire_if_empty(i)
  * The holder: system calls
  */
 
-/* do_set_lease(), Registration::set(), Index::grant(), Inner::check_grant() */
+/* do_set_lease(), set(), Index::grant(), Inner::check_grant() */
 inline set_lease(h, i, ok, done)
 {
 CALL {
@@ -401,7 +401,7 @@ CALL {
 							ok = false
 						:: else ->
 							if
-							:: lease_in[h] == NONE -> anchor_get()
+							:: lease_in[h] == NONE -> holder_get()
 							:: else
 							fi;
 							lease[h] = GRANTED;
@@ -425,7 +425,7 @@ CALL {
 }
 
 /*
- * unset_lease(), Index::unlock(), Index::take_back(); without "revoke" it fails
+ * layout_unset_lease(), Index::unlock(), Index::revoke_and_wait(); without "revoke" it fails
  * (EBUSY) if something is attached.
  */
 inline unset_lease(h, i, ok, revoke, done)
@@ -499,7 +499,7 @@ CALL {
  * The consumer: a memory region
  */
 
-/* layout_lease_attach(), Index::attach(), Inner::cover(), mr_lease_attach() */
+/* layout_lease_attach(), Index::attach(), Inner::find_covering(), mr_lease_attach() */
 inline attach(h, i, ok)
 {
 CALL {
@@ -527,7 +527,7 @@ CALL {
 					attached[h] = true;
 					attached_in[h] = i;
 					index_ref_get(i);
-					anchor_get()
+					holder_get()
 				:: else -> ok = false
 				fi;
 				unlock(index_lock[i]);
@@ -829,7 +829,7 @@ inline mr_unpin(m)
 
 /*
  * Index::revoke_overdue(), Batch::push(), Batch::pop(): when a deadline has come,
- * which may be any of those that are set, and others with it. Index::bury() only
+ * which may be any of those that are set, and others with it. Index::reap() only
  * makes one come earlier.
  */
 proctype Worker(byte i)
@@ -912,7 +912,7 @@ inline meet(t)
 }
 
 /*
- * break_start(), Index::break_begin(), BreakList::begin(). An index that was retired
+ * break_start(), Index::break_begin(), Breaks::begin(). An index that was retired
  * since it was found is looked for again.
  */
 inline break_begin(t, ok)
@@ -950,7 +950,7 @@ CALL {
 }
 }
 
-/* break_end(), Index::break_end(), BreakList::end() */
+/* break_end(), Index::break_end(), Breaks::end() */
 inline break_end(t)
 {
 CALL {
@@ -1012,7 +1012,7 @@ done:	break_end(b);
 }
 
 #if SEIZERS > 0
-/* seize(), __layout_revoke(), break_now() */
+/* layout_seize(), __layout_revoke(), break_now() */
 proctype Seizer(byte t)
 {
 	bool ok;

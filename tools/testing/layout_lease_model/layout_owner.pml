@@ -25,7 +25,7 @@ byte file_ref = 2;		/* a descriptor in each process that lives */
 #define lock(l)		!(l) -> l = true
 #define unlock(l)	l = false
 
-/* Inner::forget_owner(), inside of a step under the index lock */
+/* Inner::forget(), inside of a step under the index lock */
 inline forget_owner(o)
 {
 	lease[o] = false;
@@ -39,7 +39,7 @@ inline forget_owner(o)
 #endif
 }
 
-/* Index::take_back(): returns with the index lock held */
+/* Index::revoke_and_wait(): returns with the index lock held */
 inline take_back(me, o)
 {
 	do
