@@ -32,7 +32,7 @@ use kernel::{
 /// `ops` and `data` are what a consumer gave to `layout_lease_attach()`, and the attachment is not
 /// yet detached.
 pub(crate) struct ConsumerRef {
-    ops: *const bindings::layout_consumer_ops,
+    ops: bindings::layout_consumer_ops,
     data: *mut c_void,
 }
 
@@ -45,33 +45,33 @@ impl ConsumerRef {
     /// Both are what a consumer gave to `layout_lease_attach()`; this is dropped before that of
     /// `layout_lease_detach()` returns.
     pub(crate) unsafe fn new(ops: *const bindings::layout_consumer_ops, data: *mut c_void) -> Self {
-        Self { ops, data }
+        // INVARIANT: The caller promises just that.
+        Self {
+            // SAFETY: What a consumer gives is valid.
+            ops: unsafe { *ops },
+            data,
+        }
     }
 
     /// Stops new accesses.
     fn begin(&self) {
-        // SAFETY: By the type invariant the consumer is there.
-        if let Some(begin) = unsafe { (*self.ops).begin } {
-            // SAFETY: By the type invariant this is the data that goes with it.
+        if let Some(begin) = self.ops.begin {
+            // SAFETY: By the type invariant the consumer, of which this is the data, is attached.
             unsafe { begin(self.data) };
         }
     }
 
     /// Waits for old accesses.
     fn finish(&self) -> Result {
-        // SAFETY: By the type invariant the consumer is there.
-        match unsafe { (*self.ops).finish } {
-            // SAFETY: By the type invariant this is the data that goes with it.
-            Some(finish) => to_result(unsafe { finish(self.data) }),
-            None => Ok(()),
-        }
+        // SAFETY: By the type invariant the consumer, of which this is the data, is attached.
+        let finish = |finish: unsafe extern "C" fn(_) -> _| unsafe { finish(self.data) };
+        to_result(self.ops.finish.map_or(0, finish))
     }
 
     /// Unpins the pages, unless that was done.
     fn unpin(&self) {
-        // SAFETY: By the type invariant the consumer is there.
-        if let Some(unpin) = unsafe { (*self.ops).unpin } {
-            // SAFETY: By the type invariant this is the data that goes with it.
+        if let Some(unpin) = self.ops.unpin {
+            // SAFETY: By the type invariant the consumer, of which this is the data, is attached.
             unsafe { unpin(self.data) };
         }
     }

@@ -343,6 +343,9 @@ impl Inner {
 
     /// Gives a deadline to an attachment, unless it has an earlier one.
     fn set_deadline(&mut self, node: &Node, deadline: u64, no_signal: bool) {
+        if node.expiry(self).deadline.is_none() {
+            node.holder.state_mut(self).count_expiring(1, 0);
+        }
         node.expiry_mut(self).set(deadline, no_signal);
         let range = range_of(node);
         self.expiring = Some(self.expiring.map_or(range, |hull| hull.hull(&range)));

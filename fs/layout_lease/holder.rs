@@ -129,6 +129,14 @@ impl RawHolder {
         }
     }
 
+    /// Shows in `/proc/locks` whether leases of it are being broken, if it is linked.
+    fn set_breaking(&mut self, breaking: bool) {
+        if self.linked {
+            // SAFETY: It is linked, so that its file is valid.
+            unsafe { bindings::layout_holder_set_breaking(self.holder.as_ptr(), breaking) };
+        }
+    }
+
     /// Signals the process, if it is linked.
     pub(crate) fn notify(&self, reason: Reason) {
         if self.linked {
@@ -197,6 +205,8 @@ pub(crate) struct HolderState {
     pub(crate) leases: IntervalTree<Lease, 2, OF_HOLDER>,
     /// The bytes that are attached through it.
     pub(crate) attached: IntervalTree<Attached, 2, OF_HOLDER>,
+    /// How many of these have a deadline.
+    expiring: usize,
     /// Serial of the break of which the process was notified last.
     notified: u64,
 }
@@ -207,6 +217,7 @@ impl Holder {
             raw,
             leases: IntervalTree::default(),
             attached: IntervalTree::default(),
+            expiring: 0,
             notified: 0,
         };
         Self {
@@ -234,6 +245,15 @@ impl Holder {
 }
 
 impl HolderState {
+    /// An attachment has got a deadline, or one that had is gone.
+    pub(crate) fn count_expiring(&mut self, more: usize, less: usize) {
+        let before = self.expiring;
+        self.expiring = (before + more).saturating_sub(less);
+        if (before == 0) != (self.expiring == 0) {
+            self.raw.set_breaking(before == 0);
+        }
+    }
+
     /// Signals the process once for each `serial`.
     pub(crate) fn notify(&mut self, serial: u64, reason: Reason) {
         if self.notified != serial {

@@ -248,6 +248,19 @@ void layout_holder_unlink(struct layout_holder *holder)
 }
 EXPORT_SYMBOL_GPL(layout_holder_unlink);
 
+/* Linked. What /proc/locks says, as of other leases: ACTIVE, or BREAKING. */
+void layout_holder_set_breaking(struct layout_holder *holder, bool breaking)
+{
+	struct file_lock_core *flc = &holder->lease.c;
+
+	guard(spinlock)(&locks_inode_context(file_inode(flc->flc_file))->flc_lock);
+	if (breaking)
+		flc->flc_flags |= FL_UNLOCK_PENDING;
+	else
+		flc->flc_flags &= ~FL_UNLOCK_PENDING;
+}
+EXPORT_SYMBOL_GPL(layout_holder_set_breaking);
+
 /*
  * Count some more leases against the user who took them. False: the user has
  * /proc/sys/user/max_layout_leases already, and none is counted. Allocates nothing,

@@ -523,7 +523,11 @@ impl Inner {
 
     /// Takes an attachment out of the index. Returns whether it was there.
     pub(crate) fn remove_attached(&mut self, node: &Arc<Node>) -> bool {
-        node.holder.state_mut(self).attached.remove(node);
+        let had_deadline = node.expiry(self).deadline.is_some();
+        let of_holder = node.holder.state_mut(self);
+        if of_holder.attached.remove(node) && had_deadline {
+            of_holder.count_expiring(0, 1);
+        }
         self.attached.remove(node)
     }
 

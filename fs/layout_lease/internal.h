@@ -115,6 +115,7 @@ struct layout_holder *layout_holder_alloc(const struct layout_lease_ops *ops,
 void layout_holder_free(struct layout_holder *holder);
 void layout_holder_link(struct layout_holder *holder, int type);
 void layout_holder_unlink(struct layout_holder *holder);
+void layout_holder_set_breaking(struct layout_holder *holder, bool breaking);
 bool layout_holder_charge(struct layout_holder *holder, unsigned long more);
 void layout_holder_uncharge(struct layout_holder *holder, unsigned long less);
 void layout_holder_notify(struct layout_holder *holder, int reason);

@@ -60,19 +60,9 @@ pub(crate) const OPS: bindings::layout_lease_ops = bindings::layout_lease_ops {
     detach: Some(detach),
 };
 
-/// A reference of our own to an index that the caller has one to.
-///
-/// # Safety
-///
-/// `index` came from `into_foreign`, and the caller has a reference to it.
-unsafe fn get_index(index: *mut c_void) -> Arc<Index> {
-    // SAFETY: The reference of the caller keeps it valid for this statement.
-    unsafe { Arc::<Index>::borrow(index) }.into()
-}
-
 unsafe extern "C" fn index_get(index: *mut c_void) {
     // SAFETY: The index is published, and `flc_lock` keeps it so: there is a reference.
-    let _ = unsafe { get_index(index) }.into_foreign();
+    let _ = Arc::<Index>::from(unsafe { Arc::<Index>::borrow(index) }).into_foreign();
 }
 
 unsafe extern "C" fn index_put(index: *mut c_void) {
@@ -80,18 +70,75 @@ unsafe extern "C" fn index_put(index: *mut c_void) {
     drop(unsafe { Arc::<Index>::from_foreign(index) });
 }
 
-unsafe extern "C" fn make_way(
-    index: *mut c_void,
-    file: *mut bindings::file,
-    start: u64,
-    last: u64,
-) -> c_int {
-    // SAFETY: The caller has a reference to the index.
-    let index = unsafe { get_index(index) };
-    from_result(|| {
-        Index::make_way(&index, FileId::new(file), &Range { start, last })?;
-        Ok(0)
-    })
+/// Defines functions that are called with an index.
+macro_rules! with_index {
+    ($(fn $name:ident($index:ident $(, $arg:ident: $type:ty)*) $(-> $result:ty)? $body:block)*) => {$(
+        unsafe extern "C" fn $name(index: *mut c_void $(, $arg: $type)*) $(-> $result)? {
+            // SAFETY: It came from `into_foreign`, and the caller's reference keeps it valid until
+            // this has one of its own.
+            let $index = Arc::<Index>::from(unsafe { Arc::<Index>::borrow(index) });
+            $body
+        }
+    )*};
+}
+
+with_index! {
+    fn make_way(index, file: *mut bindings::file, start: u64, last: u64) -> c_int {
+        let range = Range { start, last };
+        from_result(|| Index::make_way(&index, FileId::new(file), &range).map(|()| 0))
+    }
+
+    fn unset(
+        index, file: *mut bindings::file, start: u64, last: u64, revoke: bool
+    ) -> c_int {
+        let range = Range { start, last };
+        from_result(|| Index::unlock(&index, FileId::new(file), &range, revoke).map(|()| 0))
+    }
+
+    fn get(
+        index, file: *mut bindings::file, start: u64, last: u64, lease: *mut bindings::layout_lease
+    ) {
+        // SAFETY: Nobody else uses what the caller wants filled in.
+        let lease = unsafe { &mut *lease };
+        index.query(FileId::new(file), &Range { start, last }, lease);
+    }
+
+    fn show(index, file: *mut bindings::file, m: *mut bindings::seq_file) {
+        // SAFETY: It is valid during the call, and nobody else uses it.
+        index.show(FileId::new(file), unsafe { SeqFile::from_raw(m) });
+    }
+
+    fn reap(index, file: *mut bindings::file) {
+        Index::reap(&index, FileId::new(file));
+    }
+
+    fn first_visit(index, walk: u64) -> bool {
+        index.visited.xchg(walk, Relaxed) != walk
+    }
+
+    fn release(index, file: *mut bindings::file) {
+        Index::release(&index, FileId::new(file));
+    }
+
+    fn is_leased(index) -> bool {
+        index.is_leased()
+    }
+
+    fn evict(index) {
+        Index::evict(&index);
+    }
+
+    fn attach(
+        index, start: u64, last: u64, unit: u64, write: bool, stable: bool,
+        ops: *const bindings::layout_consumer_ops, data: *mut c_void
+    ) -> *mut bindings::layout_attachment {
+        // SAFETY: The consumer keeps both until `detach`, which drops what we make of them here.
+        let consumer = unsafe { ConsumerRef::new(ops, data) };
+        match Index::attach(&index, Range { start, last }, unit, write, stable, consumer) {
+            Ok(node) => node.into_foreign().cast(),
+            Err(error) => error.to_ptr(),
+        }
+    }
 }
 
 unsafe extern "C" fn set(
@@ -120,67 +167,10 @@ unsafe extern "C" fn set(
     })
 }
 
-unsafe extern "C" fn unset(
-    index: *mut c_void,
-    file: *mut bindings::file,
-    start: u64,
-    last: u64,
-    revoke: bool,
-) -> c_int {
-    // SAFETY: The caller has a reference to the index.
-    let index = unsafe { get_index(index) };
-    from_result(|| {
-        Index::unlock(&index, FileId::new(file), &Range { start, last }, revoke)?;
-        Ok(0)
-    })
-}
-
-unsafe extern "C" fn get(
-    index: *mut c_void,
-    file: *mut bindings::file,
-    start: u64,
-    last: u64,
-    lease: *mut bindings::layout_lease,
-) {
-    // SAFETY: The caller has a reference to the index, and `lease` is its own.
-    let (index, lease) = unsafe { (get_index(index), &mut *lease) };
-    index.query(FileId::new(file), &Range { start, last }, lease);
-}
-
-unsafe extern "C" fn show(
-    index: *mut c_void,
-    file: *mut bindings::file,
-    m: *mut bindings::seq_file,
-) {
-    // SAFETY: The caller has a reference to the index, and nobody else uses `m`.
-    let (index, m) = unsafe { (get_index(index), SeqFile::from_raw(m)) };
-    index.show(FileId::new(file), m);
-}
-
-unsafe extern "C" fn reap(index: *mut c_void, file: *mut bindings::file) {
-    // SAFETY: The caller has a reference to the index.
-    Index::reap(&unsafe { get_index(index) }, FileId::new(file));
-}
-
-unsafe extern "C" fn first_visit(index: *mut c_void, walk: u64) -> bool {
-    // SAFETY: The caller has a reference to the index.
-    unsafe { get_index(index) }.visited.xchg(walk, Relaxed) != walk
-}
-
-unsafe extern "C" fn release(index: *mut c_void, file: *mut bindings::file) {
-    // SAFETY: The caller has a reference to the index.
-    Index::release(&unsafe { get_index(index) }, FileId::new(file));
-}
-
-unsafe extern "C" fn is_leased(index: *mut c_void) -> bool {
-    // SAFETY: The caller has a reference to the index.
-    unsafe { get_index(index) }.is_leased()
-}
-
 unsafe extern "C" fn break_begin(brk: *mut bindings::layout_break) -> bool {
     // SAFETY: The break has a reference to its index, and stays in place until `break_end`.
-    let (index, brk) = unsafe { (get_index((*brk).index), Break::new(brk)) };
-    Index::break_begin(&index, brk).is_ok()
+    let (index, brk) = unsafe { (Arc::<Index>::borrow((*brk).index), Break::new(brk)) };
+    Index::break_begin(&index.into(), brk).is_ok()
 }
 
 unsafe extern "C" fn break_end(brk: *mut bindings::layout_break, how: c_uint) {
@@ -192,30 +182,6 @@ unsafe extern "C" fn break_end(brk: *mut bindings::layout_break, how: c_uint) {
         _ => BreakEnd::GivenUp,
     };
     Index::break_end(&index, brk, how);
-}
-
-unsafe extern "C" fn evict(index: *mut c_void) {
-    // SAFETY: The caller has a reference to the index.
-    Index::evict(&unsafe { get_index(index) });
-}
-
-unsafe extern "C" fn attach(
-    index: *mut c_void,
-    start: u64,
-    last: u64,
-    unit: u64,
-    write: bool,
-    stable: bool,
-    ops: *const bindings::layout_consumer_ops,
-    data: *mut c_void,
-) -> *mut bindings::layout_attachment {
-    // SAFETY: The caller has a reference to the index. The consumer keeps both until `detach`, which
-    // drops what we make of them here.
-    let (index, consumer) = unsafe { (get_index(index), ConsumerRef::new(ops, data)) };
-    match Index::attach(&index, Range { start, last }, unit, write, stable, consumer) {
-        Ok(node) => node.into_foreign().cast(),
-        Err(error) => error.to_ptr(),
-    }
 }
 
 unsafe extern "C" fn detach(attachment: *mut bindings::layout_attachment) {

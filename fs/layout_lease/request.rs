@@ -10,6 +10,7 @@ use kernel::{
         from_result,
         to_result, //
     },
+    fs::File,
     page::PAGE_SIZE,
     prelude::*,
     uaccess::{
@@ -96,45 +97,39 @@ impl Request {
     }
 
     /// Does what is asked for. `fd` is what the caller calls the file.
-    ///
-    /// # Safety
-    ///
-    /// `file` is valid, and for all but [`Self::SeizeFilesystem`] a regular file.
-    unsafe fn execute(self, fd: c_uint, file: *mut bindings::file) -> Result {
+    fn execute(self, fd: c_uint, file: &File) -> Result {
         // SAFETY: It looks at the current task.
         let is_admin = || unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) };
-        to_result(match self {
-            Self::Seize(_) | Self::SeizeFilesystem if !is_admin() => return Err(EPERM),
-            // SAFETY: By the caller's promise the file is a valid regular one.
-            Self::Set(kind, Range { start, last }) => unsafe {
-                bindings::layout_set_lease(file, fd as c_int, start, last, kind.into())
-            },
-            // SAFETY: By the caller's promise the file is a valid regular one.
-            Self::Unset(Range { start, last }, revoke) => unsafe {
-                bindings::layout_unset_lease(file, start, last, revoke)
-            },
-            Self::Seize(range) => {
-                let (start, last) = range.offsets();
-                // SAFETY: By the caller's promise the file is a valid regular one.
-                unsafe { bindings::layout_seize(file, start, last) }
-            }
-            // SAFETY: By the caller's promise the file is valid.
-            Self::SeizeFilesystem => unsafe { bindings::layout_seize_filesystem(file) },
-            Self::Break(range) => {
-                let (start, last) = range.offsets();
-                // SAFETY: By the caller's promise the file is a valid regular one.
-                unsafe { bindings::layout_start_break(file, start, last) }
+        if matches!(self, Self::Seize(_) | Self::SeizeFilesystem) && !is_admin() {
+            return Err(EPERM);
+        }
+        let (fd, file) = (fd as c_int, file.as_ptr());
+        // SAFETY: The file is valid, and ranges are only made of regular ones.
+        to_result(unsafe {
+            match self {
+                Self::Set(kind, Range { start, last }) => {
+                    bindings::layout_set_lease(file, fd, start, last, kind.into())
+                }
+                Self::Unset(Range { start, last }, revoke) => {
+                    bindings::layout_unset_lease(file, start, last, revoke)
+                }
+                Self::Seize(range) => {
+                    let (start, last) = range.offsets();
+                    bindings::layout_seize(file, start, last)
+                }
+                Self::SeizeFilesystem => bindings::layout_seize_filesystem(file),
+                Self::Break(range) => {
+                    let (start, last) = range.offsets();
+                    bindings::layout_start_break(file, start, last)
+                }
             }
         })
     }
 }
 
-/// # Safety
-///
-/// `file` is valid.
-unsafe fn is_regular(file: *mut bindings::file) -> bool {
+fn is_regular(file: &File) -> bool {
     // SAFETY: The file is valid, and keeps its inode so.
-    let mode = unsafe { (*(*file).f_inode).i_mode };
+    let mode = unsafe { (*(*file.as_ptr()).f_inode).i_mode };
     u32::from(mode) & bindings::S_IFMT == bindings::S_IFREG
 }
 
@@ -186,19 +181,6 @@ fn copy_to_user(ptr: UserPtr, arg: &Argument) -> Result {
     Ok(())
 }
 
-/// Parses and does what is asked for.
-///
-/// # Safety
-///
-/// `file` is valid.
-unsafe fn set_layout(fd: c_uint, file: *mut bindings::file, arg: &Argument) -> Result<c_int> {
-    // SAFETY: The caller promises that the file is valid.
-    let request = Request::parse(arg, unsafe { is_regular(file) })?;
-    // SAFETY: The file is valid. Only one of the requests is made of what is not regular.
-    unsafe { request.execute(fd, file) }?;
-    Ok(0)
-}
-
 /// `F_SETLAYOUT`
 ///
 /// # Safety
@@ -211,9 +193,11 @@ pub unsafe extern "C" fn fcntl_setlayout(
     uarg: *mut Argument,
 ) -> c_int {
     from_result(|| {
+        // SAFETY: The file is valid during the call, and its position is not used.
+        let file = unsafe { File::from_raw_file(file) };
         let arg = copy_from_user(UserPtr::from_ptr(uarg.cast()))?;
-        // SAFETY: The caller promises that the file is valid.
-        unsafe { set_layout(fd, file, &arg) }
+        Request::parse(&arg, is_regular(file))?.execute(fd, file)?;
+        Ok(0)
     })
 }
 
@@ -229,12 +213,14 @@ pub unsafe extern "C" fn fcntl_setlease_layout(
     type_: c_int,
 ) -> c_int {
     from_result(|| {
+        // SAFETY: The file is valid during the call, and its position is not used.
+        let file = unsafe { File::from_raw_file(file) };
         let arg = Argument {
             type_: type_.try_into()?,
             ..Default::default()
         };
-        // SAFETY: The caller promises that the file is valid.
-        unsafe { set_layout(fd, file, &arg) }
+        Request::parse(&arg, is_regular(file))?.execute(fd, file)?;
+        Ok(0)
     })
 }
 
@@ -246,18 +232,19 @@ pub unsafe extern "C" fn fcntl_setlease_layout(
 #[export]
 pub unsafe extern "C" fn fcntl_getlayout(file: *mut bindings::file, uarg: *mut Argument) -> c_int {
     from_result(|| {
+        // SAFETY: The file is valid during the call, and its position is not used.
+        let file = unsafe { File::from_raw_file(file) };
         let ptr = UserPtr::from_ptr(uarg.cast());
         let mut arg = copy_from_user(ptr)?;
         if arg.flags != 0 {
             return Err(EINVAL);
         }
-        // SAFETY: The caller promises that the file is valid.
-        let range = Range::parse(&arg, unsafe { is_regular(file) })?;
+        let range = Range::parse(&arg, is_regular(file))?;
         arg.type_ = F_UNLCK;
         arg.state = bindings::LAYOUT_LEASE_NONE as u16;
         arg.remaining_ms = 0;
         // SAFETY: The file is a valid regular one, and `arg` is ours.
-        unsafe { bindings::layout_get_lease(file, range.start, range.last, &mut arg) };
+        unsafe { bindings::layout_get_lease(file.as_ptr(), range.start, range.last, &mut arg) };
         copy_to_user(ptr, &arg)?;
         Ok(0)
     })

@@ -59,7 +59,7 @@ const __LOG_PREFIX: &[u8] = b"ib_core\0";
 /// that, own this.
 #[derive(Clone, Copy)]
 struct Driver {
-    ops: *const bindings::ib_umem_revoke_ops,
+    ops: bindings::ib_umem_revoke_ops,
     data: *mut c_void,
 }
 
@@ -144,20 +144,16 @@ unsafe impl Sync for MrLease {}
 
 impl Driver {
     fn begin(&self) {
-        // SAFETY: By the type invariant the operations are there.
-        if let Some(begin) = unsafe { (*self.ops).begin } {
-            // SAFETY: By the type invariant this is the data that goes with them.
+        if let Some(begin) = self.ops.begin {
+            // SAFETY: By the type invariant the driver, of which this is the data, keeps the region.
             unsafe { begin(self.data) };
         }
     }
 
     fn finish(&self) -> Result {
-        // SAFETY: By the type invariant the operations are there.
-        match unsafe { (*self.ops).finish } {
-            // SAFETY: By the type invariant this is the data that goes with them.
-            Some(finish) => to_result(unsafe { finish(self.data) }),
-            None => Ok(()),
-        }
+        // SAFETY: By the type invariant the driver, of which this is the data, keeps the region.
+        let finish = |finish: unsafe extern "C" fn(_) -> _| unsafe { finish(self.data) };
+        to_result(self.ops.finish.map_or(0, finish))
     }
 }
 
@@ -377,8 +373,8 @@ pub unsafe extern "C" fn mr_lease_set_mapped_locked(lease: *mut bindings::mr_lea
 ///
 /// # Safety
 ///
-/// The current thread has locked it, and `ops` and `data` stay valid until `mr_lease_revoke()`
-/// returned 0, or until `mr_lease_release()`.
+/// The current thread has locked it. `ops` is valid, and its functions may be called with `data` until
+/// `mr_lease_revoke()` returned 0, or until `mr_lease_release()`.
 #[export]
 pub unsafe extern "C" fn mr_lease_set_revoke_locked(
     lease: *mut bindings::mr_lease,
@@ -387,6 +383,9 @@ pub unsafe extern "C" fn mr_lease_set_revoke_locked(
 ) {
     // SAFETY: By the caller.
     let mut inner = unsafe { locked(lease) };
+    // SAFETY: The operations are valid.
+    let ops = unsafe { *ops };
+    // INVARIANT: The caller promises just that.
     inner.state = State::Armed(Driver { ops, data });
     mem::forget(inner);
 }

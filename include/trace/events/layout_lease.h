@@ -59,7 +59,7 @@ DECLARE_EVENT_CLASS(layout_lease_request,
 		__entry->error = error;
 	),
 
-	TP_printk("dev=0x%x:0x%x ino=%llu type=%s start=%llu len=%llu flags=0x%x error=%d",
+	TP_printk("dev=%02x:%02x ino=%llu type=%s start=%llu len=%llu flags=0x%x error=%d",
 		  MAJOR(__entry->s_dev), MINOR(__entry->s_dev), __entry->i_ino,
 		  show_lease_type(__entry->type), __entry->start, __entry->len,
 		  __entry->flags, __entry->error)
@@ -96,7 +96,7 @@ TRACE_EVENT(layout_lease_close,
 		__entry->i_ino = inode->i_ino;
 	),
 
-	TP_printk("dev=0x%x:0x%x ino=%llu",
+	TP_printk("dev=%02x:%02x ino=%llu",
 		  MAJOR(__entry->s_dev), MINOR(__entry->s_dev), __entry->i_ino)
 );
 
@@ -121,7 +121,7 @@ TRACE_EVENT(layout_lease_attach,
 		__entry->error = error;
 	),
 
-	TP_printk("dev=0x%x:0x%x ino=%llu start=%llu last=%llu error=%d",
+	TP_printk("dev=%02x:%02x ino=%llu start=%llu last=%llu error=%d",
 		  MAJOR(__entry->s_dev), MINOR(__entry->s_dev), __entry->i_ino,
 		  __entry->start, __entry->last, __entry->error)
 );
@@ -151,7 +151,7 @@ TRACE_EVENT(layout_lease_break,
 		__entry->pending = pending;
 	),
 
-	TP_printk("dev=0x%x:0x%x ino=%llu start=%llu last=%llu flags=%s pending=%lu",
+	TP_printk("dev=%02x:%02x ino=%llu start=%llu last=%llu flags=%s pending=%lu",
 		  MAJOR(__entry->s_dev), MINOR(__entry->s_dev), __entry->i_ino,
 		  __entry->start, __entry->last,
 		  show_break_flags(__entry->flags), __entry->pending)
@@ -181,7 +181,7 @@ TRACE_EVENT(layout_lease_break_waited,
 		__entry->error = error;
 	),
 
-	TP_printk("dev=0x%x:0x%x ino=%llu start=%llu last=%llu ms=%llu error=%d",
+	TP_printk("dev=%02x:%02x ino=%llu start=%llu last=%llu ms=%llu error=%d",
 		  MAJOR(__entry->s_dev), MINOR(__entry->s_dev), __entry->i_ino,
 		  __entry->start, __entry->last, __entry->ms, __entry->error)
 );
@@ -208,7 +208,7 @@ TRACE_EVENT(layout_lease_signal,
 		__entry->reason = reason;
 	),
 
-	TP_printk("dev=0x%x:0x%x ino=%llu holder=%d signal=%d reason=%s",
+	TP_printk("dev=%02x:%02x ino=%llu holder=%d signal=%d reason=%s",
 		  MAJOR(__entry->s_dev), MINOR(__entry->s_dev), __entry->i_ino,
 		  __entry->holder, __entry->signum,
 		  show_signal_reason(__entry->reason))
@@ -236,7 +236,7 @@ TRACE_EVENT(layout_lease_revoke,
 		__entry->us = us;
 	),
 
-	TP_printk("dev=0x%x:0x%x ino=%llu regions=%lu pages=%llu us=%llu",
+	TP_printk("dev=%02x:%02x ino=%llu regions=%lu pages=%llu us=%llu",
 		  MAJOR(__entry->s_dev), MINOR(__entry->s_dev), __entry->i_ino,
 		  __entry->count, __entry->pages, __entry->us)
 );

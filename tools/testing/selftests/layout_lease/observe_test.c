@@ -61,7 +61,7 @@ static int lines_of(const struct stat *st, struct line *line)
 	return pclose(f) ? -EIO : n;
 }
 
-/* Is the word in a line of the output of the command? */
+/* Are both in a line of the output of the command? */
 static bool says(const char *cmd, const char *word1, const char *word2)
 {
 	char text[512];
@@ -81,6 +81,17 @@ static bool fdinfo_shows(int fd)
 
 	snprintf(cmd, sizeof(cmd), "cat /proc/%d/fdinfo/%d", getpid(), fd);
 	return says(cmd, "lock:", " LAYOUT ");
+}
+
+/* What /proc/locks says of a file between LAYOUT and the pid. */
+static bool locks_show(const struct stat *st, const char *state)
+{
+	char words[64], name[48];
+
+	file_name(name, sizeof(name), st);
+	snprintf(words, sizeof(words), " LAYOUT %s %d %s ", state, getpid(),
+		 name);
+	return says("tr -s ' ' </proc/locks", words, "EOF");
 }
 
 LL_TEST(before_during_and_after)
@@ -105,6 +116,7 @@ LL_TEST(before_during_and_after)
 	EXPECT_STREQ("EOF", line.last);
 	EXPECT_EQ(1, line.attached);
 	EXPECT_STREQ("-", line.left);
+	EXPECT_TRUE(locks_show(&st, "ACTIVE READ"));
 
 	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
 	ASSERT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, NULL));
@@ -115,6 +127,7 @@ LL_TEST(before_during_and_after)
 	EXPECT_LT(0, atol(line.left));
 	EXPECT_GE(LL_GRACE * 1000, atol(line.left));
 	EXPECT_TRUE(fdinfo_shows(h.fd));
+	EXPECT_TRUE(locks_show(&st, "BREAKING UNLCK"));
 	EXPECT_TRUE(says(UNPRIVILEGED "lslocks -o COMMAND,PID,TYPE,MODE",
 			 "LAYOUT", pid));
 
@@ -124,6 +137,7 @@ LL_TEST(before_during_and_after)
 	EXPECT_STREQ("revoked", line.state);
 	EXPECT_EQ(0, line.attached);
 	EXPECT_STREQ("-", line.left);
+	EXPECT_TRUE(locks_show(&st, "ACTIVE READ"));
 
 	ASSERT_EQ(0, ll_unlock(h.fd));
 	EXPECT_EQ(0, lines_of(&st, &line));
