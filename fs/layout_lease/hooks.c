@@ -222,11 +222,13 @@ void layout_lease_unhold(void)
 EXPORT_SYMBOL_GPL(layout_lease_unhold);
 
 /**
- * layout_is_stable - do the blocks of a file stay in place until somebody asks?
+ * layout_is_stable - ask the filesystem whether the blocks of a file stay in place
  * @inode: the inode
  *
  * A lease that nobody would break is not granted, and nothing is pinned under one
  * that nobody breaks any more.
+ *
+ * Return: whether they do until leases are broken.
  */
 bool layout_is_stable(struct inode *inode)
 {

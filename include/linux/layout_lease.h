@@ -158,12 +158,13 @@ static inline bool layout_leases_exist(void)
 }
 
 /**
- * layout_inode_is_leased - is there a layout lease that a change would take?
+ * layout_inode_is_leased - look for leases that a change of the layout would take
  * @inode: the inode
  *
  * Stable while invalidate_lock is held exclusively: nobody is granted one then.
  *
  * Context: Process context, may sleep.
+ * Return: whether there is one.
  */
 static inline bool layout_inode_is_leased(struct inode *inode)
 {
@@ -285,7 +286,7 @@ static inline int layout_break(struct inode *inode, loff_t start, loff_t last,
 }
 
 /**
- * layout_break_later - can waiting for the users of pages be put off?
+ * layout_break_later - put off waiting for the users of pages, if that is possible
  * @inode1: an inode
  * @inode2: another one, or the same
  *
@@ -294,6 +295,7 @@ static inline int layout_break(struct inode *inode, loff_t start, loff_t last,
  * waited for yet, and what is checked now need not hold.
  *
  * Context: Process context, invalidate_lock of both held exclusively.
+ * Return: whether it is put off.
  */
 static inline bool layout_break_later(struct inode *inode1,
 				      struct inode *inode2)

@@ -322,7 +322,7 @@ pub unsafe extern "C" fn mr_lease_attach(
 #[export]
 pub unsafe extern "C" fn mr_lease_lock(lease: *mut bindings::mr_lease) -> c_int {
     from_result(|| {
-        // SAFETY: By the caller.
+        // SAFETY: It came from `mr_lease_alloc`, and is not freed during the call.
         let inner = unsafe { borrow(lease) }.inner.lock();
         if !matches!(inner.state, State::Private | State::Armed(_)) {
             return Err(EAGAIN);
@@ -341,7 +341,7 @@ pub unsafe extern "C" fn mr_lease_lock(lease: *mut bindings::mr_lease) -> c_int 
 unsafe fn locked<'a>(
     lease: *mut bindings::mr_lease,
 ) -> Guard<'a, Inner, kernel::sync::lock::mutex::MutexBackend> {
-    // SAFETY: By the caller.
+    // SAFETY: The current thread holds the mutex, and the guard that it got was forgotten.
     unsafe { Guard::new(&borrow(lease).inner, ()) }
 }
 
@@ -352,7 +352,7 @@ unsafe fn locked<'a>(
 /// The current thread has locked it.
 #[export]
 pub unsafe extern "C" fn mr_lease_unlock(lease: *mut bindings::mr_lease) {
-    // SAFETY: By the caller.
+    // SAFETY: The current thread has locked it, and has no guard of it.
     drop(unsafe { locked(lease) });
 }
 
@@ -363,7 +363,7 @@ pub unsafe extern "C" fn mr_lease_unlock(lease: *mut bindings::mr_lease) {
 /// The current thread has locked it.
 #[export]
 pub unsafe extern "C" fn mr_lease_set_mapped_locked(lease: *mut bindings::mr_lease) {
-    // SAFETY: By the caller.
+    // SAFETY: The current thread has locked it, and has no guard of it.
     let mut inner = unsafe { locked(lease) };
     inner.mapped = true;
     mem::forget(inner);
@@ -381,7 +381,7 @@ pub unsafe extern "C" fn mr_lease_set_revoke_locked(
     ops: *const bindings::ib_umem_revoke_ops,
     data: *mut c_void,
 ) {
-    // SAFETY: By the caller.
+    // SAFETY: The current thread has locked it, and has no guard of it.
     let mut inner = unsafe { locked(lease) };
     // SAFETY: The operations are valid.
     let ops = unsafe { *ops };
@@ -400,7 +400,7 @@ pub unsafe extern "C" fn mr_lease_set_revoke_locked(
 #[export]
 pub unsafe extern "C" fn mr_lease_revoke(lease: *mut bindings::mr_lease) -> c_int {
     from_result(|| {
-        // SAFETY: By the caller.
+        // SAFETY: It came from `mr_lease_alloc`, and is not freed during the call.
         let lease = unsafe { borrow(lease) };
         lease.revoke_locked(&mut lease.inner.lock())?;
         lease.detach();
@@ -417,7 +417,7 @@ pub unsafe extern "C" fn mr_lease_revoke(lease: *mut bindings::mr_lease) -> c_in
 /// locked it, and no device accesses the pages any more.
 #[export]
 pub unsafe extern "C" fn mr_lease_release(lease: *mut bindings::mr_lease) {
-    // SAFETY: By the caller.
+    // SAFETY: It came from `mr_lease_alloc`, and is not freed during the call.
     let lease = unsafe { borrow(lease) };
     lease.unpin_locked(&mut lease.inner.lock());
     lease.detach();
@@ -430,7 +430,7 @@ pub unsafe extern "C" fn mr_lease_release(lease: *mut bindings::mr_lease) {
 /// `lease` came from [`mr_lease_alloc`].
 #[export]
 pub unsafe extern "C" fn mr_lease_state(lease: *mut bindings::mr_lease) -> *const c_char {
-    // SAFETY: By the caller.
+    // SAFETY: It came from `mr_lease_alloc`, and is not freed during the call.
     unsafe { borrow(lease) }.name.load(Relaxed)
 }
 
@@ -441,6 +441,7 @@ pub unsafe extern "C" fn mr_lease_state(lease: *mut bindings::mr_lease) -> *cons
 /// `lease` came from [`mr_lease_alloc`], was released, and this is its last use.
 #[export]
 pub unsafe extern "C" fn mr_lease_free(lease: *mut bindings::mr_lease) {
-    // SAFETY: By the caller; it came from `Arc::into_raw`. What detaches may still be queued.
+    // SAFETY: It came from `Arc::into_raw`, and this is the reference of the umem. `detacher` has one
+    // of its own while it is queued.
     drop(unsafe { Arc::from_raw(lease.cast::<MrLease>()) });
 }
