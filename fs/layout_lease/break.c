@@ -3,21 +3,24 @@
  * Whoever changes the layout of a file: asks the holders of leases, waits, and
  * keeps the range free until the change is over.
  *
- * The way of a truncate, and where it waits:
+ * The way of a truncate to the revocation of what is in its way:
  *
- *	do_truncate()		fs/open.c	layout_op_begin()
- *	  dax_break_layout()	fs/dax.c	called by the filesystem, locks held
- *	    layout_break()	layout_lease.h	no lease anywhere: that was all
- *	      break_record()	this file	the break goes on record
- *	        break_begin()	breaker.rs	deadlines are set, holders signalled
- *	  (back out, drop locks: -EWOULDBLOCK)
- *	  layout_op_again()	this file	*waits* here, in break_wait()
- *	    detached()		breaks.rs	wakes it: nothing is attached any more
- *	  (again, from dax_break_layout() on)
- *	  layout_op_end()	this file	the break goes off the record
+ *	vfs_truncate()		fs/open.c	layout_op_begin(); the filesystem
+ *						takes its locks and checks all else
+ *	dax_break_layout()	fs/dax.c	what is about to be freed
+ *	layout_break()		layout_lease.h	no lease anywhere: that was all
+ *	break_record()		here		one break an inode and operation
+ *	break_begin()		breaker.rs	it is on record, deadlines are set,
+ *						holders are signalled
+ *	revoke_overdue()	breaker.rs	the worker, at the deadline
+ *	Batch::revoke()		attachment.rs	consumers stop devices and unpin
  *
- * What is attached goes away because its holder lets go, or else by the worker of
- * breaker.rs at the deadline.
+ * From break_begin() on the filesystem backs out with -EWOULDBLOCK and drops its
+ * locks. vfs_truncate() waits in layout_op_again(), that is in break_wait() here, until
+ * nothing is attached in the range: because holders let go, or because of the
+ * worker. Whoever takes the last attachment away wakes it, in
+ * layout_break_detached() here. It does all again then, and in layout_op_end() the
+ * break goes off the record.
  */
 #include <linux/atomic.h>
 #include <linux/cleanup.h>
