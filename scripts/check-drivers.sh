@@ -6,7 +6,10 @@
 
 . "$(dirname "$0")/lib.sh"
 
-dirs=(core sw/rxe sw/siw hw/irdma hw/mlx5 hw/erdma)
+dirs=(core sw/rxe sw/siw sw/rdmavt)
+for driver in bnxt_re cxgb4 erdma hfi1 hns ionic irdma mlx4 mlx5 mthca; do
+	dirs+=("hw/$driver")
+done
 
 tmp=$(mktemp -d)
 temporary+=("$tmp")
