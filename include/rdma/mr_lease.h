@@ -9,6 +9,7 @@
 #include <linux/types.h>
 
 struct file;
+struct ib_device;
 struct ib_umem;
 struct mr_lease;
 struct workqueue_struct;
@@ -49,6 +50,9 @@ int mr_lease_revoke(struct mr_lease *lease);
 void mr_lease_release(struct mr_lease *lease);
 const char *mr_lease_state(struct mr_lease *lease);
 void mr_lease_free(struct mr_lease *lease);
+
+/* In umem_lease.c, for KUnit tests of drivers */
+struct ib_umem *ib_umem_lease_kunit(struct ib_device *device);
 
 /* In umem_lease.c, called by mr_lease.rs */
 void umem_lease_unpin(struct ib_umem *umem, bool mapped);

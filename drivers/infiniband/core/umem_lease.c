@@ -8,6 +8,7 @@
  * are pinned as ever.
  */
 
+#include <kunit/visibility.h>
 #include <linux/dax.h>
 #include <linux/layout_lease.h>
 #include <linux/libnvdimm.h>
@@ -307,6 +308,38 @@ bool umem_lease_release(struct ib_umem *umem)
 	mr_lease_free(umem->lease);
 	return true;
 }
+
+#if IS_ENABLED(CONFIG_KUNIT)
+/**
+ * ib_umem_lease_kunit - a umem under a lease, as its getter returns it
+ * @device: that of a KUnit test
+ *
+ * It has no pages, and the lease is attached to nothing: what a layout change does
+ * to it, ib_umem_revoke() does as well.
+ *
+ * Return: the umem, locked, or an error pointer.
+ */
+struct ib_umem *ib_umem_lease_kunit(struct ib_device *device)
+{
+	struct ib_umem *umem = kzalloc_obj(*umem);
+	int err;
+
+	if (!umem)
+		return ERR_PTR(-ENOMEM);
+	umem->ibdev = device;
+	umem->owning_mm = &init_mm;
+	mmgrab(umem->owning_mm);
+	err = add_lease(umem);
+	if (!err)
+		err = umem_lease_lock(umem);
+	if (err) {
+		ib_umem_release(umem);
+		return ERR_PTR(err);
+	}
+	return umem;
+}
+EXPORT_SYMBOL_IF_KUNIT(ib_umem_lease_kunit);
+#endif
 
 static struct ib_umem *next_leaked(struct ib_device *device)
 {
