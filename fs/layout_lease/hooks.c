@@ -458,7 +458,7 @@ void layout_lease_detach(struct layout_attachment *attachment)
 {
 	const struct layout_lease_ops *ops = layout_provider_get();
 
-	/* The attachment holds the module through its anchor. */
+	/* The attachment holds the module through its holder. */
 	if (WARN_ON_ONCE(!ops))
 		return;
 	ops->detach(attachment);

@@ -2,7 +2,7 @@
 
 //! As much of the kernel crate as `interval_tree.rs` uses, on top of the standard library. See `run`.
 
-#![allow(dead_code, unused_imports, unused_macros, clippy::all)]
+#![allow(dead_code, non_camel_case_types, unused_imports, unused_macros, clippy::all)]
 
 /// Nothing is initialised in place here.
 macro_rules! try_pin_init {

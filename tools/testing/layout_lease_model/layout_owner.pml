@@ -16,7 +16,7 @@ hidden byte a_lease_has_its_owner_in_the_index, a_file_that_goes_has_no_lease;
 
 bool index_lock;		/* Index::inner */
 byte in_map = NONE;		/* Inner::owners, of this file */
-bool lease[OWNERS];		/* in the tree, and the anchor is linked to the file */
+bool lease[OWNERS];		/* in the tree, and the holder is linked to the file */
 bool attached[OWNERS];
 bool deadline[OWNERS];
 bool waits_changed[OWNERS];	/* sleeps on Index::changed */
