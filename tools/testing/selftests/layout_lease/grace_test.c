@@ -673,4 +673,19 @@ LL_TEST(asks_once)
 	EXPECT_EQ(0, lease_soon(h.fd));
 }
 
+/* For more ranges than are remembered apart: none of them is forgotten. */
+LL_TEST(asks_for_many_ranges)
+{
+	const long long unit = 2 << 20;		/* the largest DAX entry */
+	int fd = open(self->path, O_RDWR), i;
+
+	ASSERT_EQ(0, ll_other_lease(self->helper, self->path, F_RDLCK, 0, 0));
+	for (i = 0; i < 20; i++)
+		ASSERT_EQ(0, ll_setlayout(fd, F_UNLCK, i * unit, unit,
+					  LAYOUT_LEASE_BREAK));
+	for (i = 15; i < 20; i++)
+		EXPECT_EQ(-EAGAIN, ll_lease(fd, F_RDLCK, i * unit, PAGE));
+	EXPECT_EQ(0, lease_soon(fd));
+}
+
 TEST_HARNESS_MAIN
