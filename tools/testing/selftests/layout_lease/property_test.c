@@ -372,11 +372,12 @@ static const char *region_wrong(FIXTURE_DATA(property) *self, struct region *g)
 			return "a block has no data";
 	}
 	n = pread(g->fd, buf, g->pages * PAGE, g->off);
-	if (n != (ssize_t)(g->pages * PAGE))
+	/* It may end in the last page. */
+	if (n <= (ssize_t)((g->pages - 1) * PAGE))
 		return "the file is shorter than the region";
 	if (ll_rdma_read(r, g->map, g->mr->rkey, g->pages * PAGE))
 		return "the peer cannot read";
-	if (memcmp(buf, r->buf, g->pages * PAGE))
+	if (memcmp(buf, r->buf, n))
 		return "the peer reads something else than read(2)";
 	/* And what it writes is there. */
 	if (ll_rdma_write(r, g->map, g->mr->rkey, 1, ll_dice(256)))
