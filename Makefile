@@ -21,8 +21,8 @@ help:
 	@echo 'make unapply KDIR=DIR      take them back'
 	@echo 'make check-patches         does "make apply" work on all versions that it names?'
 	@echo 'make check-scripts         does an interrupted make leave nothing behind, and more?'
-	@echo 'make check-drivers         compile all drivers that can revoke memory regions, and run'
-	@echo '                           the tests of two of them that need no hardware'
+	@echo 'make check-drivers         compile all drivers that can revoke memory regions'
+	@echo 'make test-drivers          and run the KUnit suites of those that have some'
 	@echo 'make compat                suites that others wrote, on the stock kernel and on this'
 	@echo '                           one, side by side [FS=xfs|ext4]'
 	@echo 'make check-all             all checks on all kernels, many hours [STEPS="NAME..."]'
@@ -76,6 +76,9 @@ check-scripts:
 check-drivers:
 	@scripts/check-drivers.sh
 
+test-drivers:
+	@scripts/check-drivers.sh -k
+
 compat:
 	@scripts/compat.sh
 
@@ -85,4 +88,4 @@ check-all:
 clean:
 	@scripts/clean.sh
 
-.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches check-scripts check-drivers compat check-all clean
+.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches check-scripts check-drivers test-drivers compat check-all clean

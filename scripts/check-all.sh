@@ -12,7 +12,7 @@
 
 check_patches() { run "$TOP/scripts/check-patches.sh"; }
 check_scripts() { run "$TOP/scripts/check-scripts.sh"; }
-check_drivers() { run "$TOP/scripts/check-drivers.sh"; }
+check_drivers() { run "$TOP/scripts/check-drivers.sh" -k; }
 check_model() { run "$TOP/scripts/model.sh" -l; }
 check_release() { run "$TOP/scripts/test.sh"; }
 check_builtin() { KERNEL=builtin run "$TOP/scripts/test.sh"; }
