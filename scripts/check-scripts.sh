@@ -41,7 +41,8 @@ interrupted() {
 	local make i status=0
 	rm -f "$tmp/started"
 	set -m
-	make --no-print-directory -C "$tmp" go HOW="$1" > >(exec head -n 1 >/dev/null) 2>&1 &
+	# Who starts us in the background ignores SIGINT, and so would they.
+	env --default-signal make --no-print-directory -C "$tmp" go HOW="$1" > >(exec head -n 1 >/dev/null) 2>&1 &
 	make=$!
 	set +m
 	for ((i = 0; i < 100; i++)); do
@@ -50,7 +51,7 @@ interrupted() {
 	done
 	[ -s "$tmp/started" ] || die "$1: it did not start"
 	if [ "$3" = group ]; then kill "-$2" -- "-$make"; else kill "-$2" "$make"; fi
-	wait $make || status=$?
+	wait $make 2>/dev/null || status=$?
 	[ $status -ne 0 ] || die "$1: interrupted, and yet a success"
 	# The last to be told may take a moment if make does not wait for it.
 	for ((i = 0; i < 50; i++)); do
