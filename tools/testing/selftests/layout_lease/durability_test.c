@@ -103,6 +103,14 @@ static int written_back(unsigned long long ino, off_t offset, size_t len)
 	return sum;
 }
 
+/* Of the first page, fsync() writes back so many, which is one or none. */
+#define EXPECT_FSYNC_WRITES(pages, fd, ino)				\
+	do {								\
+		ASSERT_FORGET();					\
+		EXPECT_EQ(0, fsync(fd));				\
+		EXPECT_EQ(pages, written_back(ino, 0, ll_pg));		\
+	} while (0)
+
 #define PAGES(len)	((int)((len) / ll_pg))
 
 /*
@@ -231,28 +239,18 @@ TEST_F_TIMEOUT(durability, many_mappings_are_no_pin, 240)
 		ASSERT_NE(MAP_FAILED, map);
 		*(volatile char *)map += !i;
 	}
-	ASSERT_FORGET();
-	EXPECT_EQ(0, fsync(fd));
-	EXPECT_EQ(1, written_back(st.st_ino, 0, ll_pg));
-	ASSERT_FORGET();
-	EXPECT_EQ(0, fsync(fd));
-	EXPECT_EQ(0, written_back(st.st_ino, 0, ll_pg));
+	EXPECT_FSYNC_WRITES(1, fd, st.st_ino);
+	EXPECT_FSYNC_WRITES(0, fd, st.st_ino);
 
 	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
 	mr = ll_reg(self->r, map, ll_pg, LL_ACCESS);
 	ASSERT_NE(NULL, mr);
 	for (i = 0; i < 2; i++) {
-		ASSERT_FORGET();
-		EXPECT_EQ(0, fsync(fd));
-		EXPECT_EQ(1, written_back(st.st_ino, 0, ll_pg));
+		EXPECT_FSYNC_WRITES(1, fd, st.st_ino);
 	}
 	EXPECT_EQ(0, ibv_dereg_mr(mr));
-	ASSERT_FORGET();
-	EXPECT_EQ(0, fsync(fd));
-	EXPECT_EQ(1, written_back(st.st_ino, 0, ll_pg));
-	ASSERT_FORGET();
-	EXPECT_EQ(0, fsync(fd));
-	EXPECT_EQ(0, written_back(st.st_ino, 0, ll_pg));
+	EXPECT_FSYNC_WRITES(1, fd, st.st_ino);
+	EXPECT_FSYNC_WRITES(0, fd, st.st_ino);
 	EXPECT_EQ(0, close(fd));
 }
 

@@ -284,6 +284,17 @@ int ll_sh_soon(const char *cmd)
 }
 
 /* To uid 65534 and no capability. */
+__u32 ll_crc32(__u32 polynomial, __u32 crc, const void *buf, size_t len)
+{
+	const unsigned char *p = buf;
+	int bit;
+
+	while (len--)
+		for (crc ^= *p++, bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (crc & 1 ? polynomial : 0);
+	return crc;
+}
+
 int ll_drop_privileges(void)
 {
 	if (setgroups(0, NULL) || setresgid(65534, 65534, 65534) ||
@@ -356,6 +367,18 @@ bool ll_file_is(const char *path, off_t offset, size_t len, unsigned char byte)
 	if (fd >= 0)
 		close(fd);
 	return same;
+}
+
+bool ll_soon_file_is(const char *path, size_t len, unsigned char byte)
+{
+	long end = ll_now_ms() + LL_SOON_MS;
+
+	while (!ll_file_is(path, 0, len, byte)) {
+		if (ll_now_ms() > end)
+			return false;
+		ll_sleep_ms(1);
+	}
+	return true;
 }
 
 char *ll_map(int fd, off_t offset, size_t len, int prot)

@@ -60,6 +60,8 @@ long ll_env_number(const char *name, long or_else);	/* environment */
 /* Random numbers of this process, which a seed and a number repeat. */
 void ll_seed(__u64 seed, unsigned int n);
 unsigned int ll_dice(unsigned int sides);
+/* The CRC with this (reflected) polynomial of some more bytes, not inverted. */
+__u32 ll_crc32(__u32 polynomial, __u32 crc, const void *buf, size_t len);
 int ll_drop_privileges(void);
 /* A shell command, as in printf(): 0, its exit status, or -1. */
 int ll_sh(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -90,6 +92,8 @@ int ll_mkfile(char *path, size_t size, const char *dir, unsigned int pages,
 int ll_fill(int fd, unsigned int pages, unsigned char seed);
 int ll_file_byte(const char *path, off_t offset);
 bool ll_file_is(const char *path, off_t offset, size_t len, unsigned char byte);
+/* The beginning of the file is that within LL_SOON_MS. */
+bool ll_soon_file_is(const char *path, size_t len, unsigned char byte);
 char *ll_map(int fd, off_t offset, size_t len, int prot);
 int ll_punch(int fd, off_t offset, off_t len);
 int ll_set_immutable(int fd, bool on);

@@ -86,18 +86,6 @@ struct peer {
 	__u32 qpn;		/* what it talks to */
 };
 
-/* CRC-32 of some more bytes, without the final inversion. */
-static __u32 crc32_more(__u32 crc, const void *buf, size_t len)
-{
-	const unsigned char *p = buf;
-	int bit;
-
-	while (len--)
-		for (crc ^= *p++, bit = 0; bit < 8; bit++)
-			crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
-	return crc;
-}
-
 /* What routers change does not count, nor does a header that is not there. */
 static __u32 icrc(const struct headers *h, size_t len)
 {
@@ -108,7 +96,7 @@ static __u32 icrc(const struct headers *h, size_t len)
 	masked.ip.check = 0xffff;
 	masked.udp.check = 0xffff;
 	masked.bth.qpn |= htonl(0xff000000);
-	return ~crc32_more(0xdebb20e3, &masked, len);
+	return ~ll_crc32(0xedb88320, 0xdebb20e3, &masked, len);
 }
 
 /* A header of the operation and a payload, either of which may be missing. */
@@ -473,18 +461,6 @@ static bool file_is_still(const char *path, const char *content)
 	return is;
 }
 
-static bool soon_in_file(const char *path, size_t len, unsigned char byte)
-{
-	long end = ll_now_ms() + LL_SOON_MS;
-
-	while (!ll_file_is(path, 0, len, byte)) {
-		if (ll_now_ms() > end)
-			return false;
-		ll_sleep_ms(1);
-	}
-	return true;
-}
-
 #define TAKE_BACK()							\
 	char *content = malloc(LEN);					\
 									\
@@ -521,7 +497,7 @@ ROCE_TEST(half_a_write)
 
 	ASSERT_EQ(0, peer_write(p, WRITE_FIRST, PSN, self->h.mr, 3 * MTU, MTU,
 				0xaa));
-	ASSERT_TRUE(soon_in_file(self->env.path, MTU, 0xaa));
+	ASSERT_TRUE(ll_soon_file_is(self->env.path, MTU, 0xaa));
 	TAKE_BACK();
 	ASSERT_EQ(0, peer_send(p, WRITE_MIDDLE, PSN + 1, "", 0, MTU, 0xbb));
 	ASSERT_EQ(0, peer_send(p, WRITE_LAST, PSN + 2, "", 0, MTU, 0xbb));
@@ -536,7 +512,7 @@ ROCE_TEST(half_a_message)
 
 	ASSERT_EQ(0, receive_into(self->qp, &self->h));
 	ASSERT_EQ(0, peer_send(p, SEND_FIRST, PSN, "", 0, MTU, 0xaa));
-	ASSERT_TRUE(soon_in_file(self->env.path, MTU, 0xaa));
+	ASSERT_TRUE(ll_soon_file_is(self->env.path, MTU, 0xaa));
 	TAKE_BACK();
 	ASSERT_EQ(0, peer_send(p, SEND_LAST, PSN + 1, "", 0, MTU, 0xbb));
 	EXPECT_FALSE(peer_hears_success(p, PSN + 1));
@@ -704,7 +680,7 @@ KILLED_TEST(half_a_write)
 {
 	ASSERT_EQ(0, peer_write(&self->peer, WRITE_FIRST, PSN,
 				&self->doomed->mr, 3 * MTU, MTU, 0xaa));
-	ASSERT_TRUE(soon_in_file(self->env.path, MTU, 0xaa));
+	ASSERT_TRUE(ll_soon_file_is(self->env.path, MTU, 0xaa));
 	EXPECT_GONE_SOON();
 }
 
@@ -712,7 +688,7 @@ KILLED_TEST(half_a_message)
 {
 	ASSERT_EQ(0, peer_send(&self->peer, SEND_FIRST, PSN, "", 0, MTU,
 			       0xaa));
-	ASSERT_TRUE(soon_in_file(self->env.path, MTU, 0xaa));
+	ASSERT_TRUE(ll_soon_file_is(self->env.path, MTU, 0xaa));
 	EXPECT_GONE_SOON();
 }
 

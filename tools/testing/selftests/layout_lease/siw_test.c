@@ -124,13 +124,7 @@ static int send_all(int sock, const void *buf, size_t len)
 /* CRC-32C of some more bytes, without the final inversion; starts with ~0. */
 static __u32 crc32c(__u32 crc, const void *buf, size_t len)
 {
-	const unsigned char *p = buf;
-	int bit;
-
-	while (len--)
-		for (crc ^= *p++, bit = 0; bit < 8; bit++)
-			crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78 : 0);
-	return crc;
+	return ll_crc32(0x82f63b78, crc, buf, len);
 }
 
 /* As rdma_connect() would, on a bare socket with a small receive buffer. */
@@ -390,18 +384,6 @@ static int post(struct siw *s, enum ibv_wr_opcode op, const struct ibv_sge *sge,
 	return ibv_post_send(s->id->qp, &wr, &bad);
 }
 
-static bool soon_file_is(const char *path, size_t len, unsigned char byte)
-{
-	long end = ll_now_ms() + LL_SOON_MS;
-
-	while (!ll_file_is(path, 0, len, byte)) {
-		if (ll_now_ms() > end)
-			return false;
-		ll_sleep_ms(1);
-	}
-	return true;
-}
-
 static char *anonymous(size_t len)
 {
 	return mmap(NULL, len, PROT_READ | PROT_WRITE,
@@ -539,7 +521,7 @@ SIW_TEST(silent_reader_dereg)
 #define ASSERT_HALF_ARRIVES()						\
 	do {								\
 		ASSERT_EQ(0, peer_bytes(&self->s, HALF, 0xa1, false));	\
-		ASSERT_TRUE(soon_file_is(self->env.path, HALF, 0xa1));	\
+		ASSERT_TRUE(ll_soon_file_is(self->env.path, HALF, 0xa1));	\
 	} while (0)
 
 #define EXPECT_HALF_REFUSED()						\
@@ -587,7 +569,7 @@ CRC_TEST(wrong)
 	ASSERT_EQ(0, peer_tagged(s, IW_WRITE, siw->mr->rkey,
 				 (uintptr_t)siw->map, HALF));
 	ASSERT_EQ(0, peer_bytes(s, HALF, 0xa1, true));
-	ASSERT_TRUE(soon_file_is(siw->env.path, HALF, 0xa1));
+	ASSERT_TRUE(ll_soon_file_is(siw->env.path, HALF, 0xa1));
 
 	ASSERT_EQ(0, peer_tagged(s, IW_WRITE, siw->mr->rkey,
 				 (uintptr_t)siw->map, HALF));
@@ -929,7 +911,7 @@ SIW_TEST(writes_in_flight)
 	memset(p.buf, 0x21, LEN);
 	for (i = 0; i < 12; i++)
 		ASSERT_EQ(0, pair_post(&p, IBV_WR_RDMA_WRITE, 0, self->mr));
-	ASSERT_TRUE(soon_file_is(self->env.path, ll_pg, 0x21));
+	ASSERT_TRUE(ll_soon_file_is(self->env.path, ll_pg, 0x21));
 	ASSERT_EQ(0, ll_revoke(self->fd));
 	/* The blocks are the file's: this has to stay. */
 	ASSERT_EQ(0, ll_fill(self->fd, BIG / ll_pg, 0x40));
