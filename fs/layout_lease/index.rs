@@ -533,12 +533,11 @@ impl Inner {
 
     /// A holder that is dead and in the way of a lease: through the same open file, or in `range`.
     fn find_dead(&self, file: FileId, range: &Range) -> Option<Arc<Holder>> {
-        if let Some(holder) = self
-            .holders
-            .get(&file)
-            .filter(|holder| holder.is_dead(self))
-        {
-            return Some(holder.clone());
+        match self.holders.get(&file) {
+            Some(holder) if holder.is_dead(self) => return Some(holder.clone()),
+            // The lease will be refused, so nobody loses anything for it.
+            Some(holder) if !holder.is_current(self) => return None,
+            _ => {}
         }
         self.leases_in(range)
             .find(|(_, lease)| lease.holder.is_dead(self))

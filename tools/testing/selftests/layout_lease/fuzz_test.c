@@ -798,7 +798,7 @@ static void count_answer(int error)
 
 static void take_turn(void)
 {
-	struct layout_lease arg;
+	struct layout_lease arg, is = {};
 	struct request r;
 	struct errors set;
 	int ret, expected;
@@ -819,11 +819,16 @@ static void take_turn(void)
 		complain("%s: %s, which the request does not deserve",
 			 describe(&r), strerror(ret));
 	}
+	if (r.cmd != F_SETLEASE && r.where <= PAGE_END)
+		memcpy(&is, (void *)r.ptr, sizeof(is));
 	if (r.cmd != F_SETLEASE && !memory_is(&r, &arg))
-		complain("%s: wrong memory, expected type %#x, state %d, %u ms, range %#llx+%#llx",
+		complain("%s: wrong memory, expected type %#x, state %d, %u ms, range %#llx+%#llx: type %#x, state %d, %u ms, range %#llx+%#llx",
 			 describe(&r), arg.type, arg.state, arg.remaining_ms,
 			 (unsigned long long)arg.start,
-			 (unsigned long long)arg.len);
+			 (unsigned long long)arg.len,
+			 is.type, is.state, is.remaining_ms,
+			 (unsigned long long)is.start,
+			 (unsigned long long)is.len);
 }
 
 /* What else processes do with files. */

@@ -843,6 +843,28 @@ HOLDERS_TEST(dead_holder_in_the_way)
 	EXPECT_EQ(0, ll_unlock(self->fd));
 }
 
+/* But it loses nothing for a lease that is refused: the open file has a holder. */
+HOLDERS_TEST(refused_beside_the_dead)
+{
+	int status;
+	pid_t pid;
+
+	ASSERT_START();
+	ASSERT_EQ(0, tell(&self->p, OPEN));
+	ASSERT_EQ(0, tell(&self->p, HOLD));
+	ASSERT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, 0));
+	ll_proc_stop(&self->p);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(-ll_lease(self->fd, F_RDLCK, 0, 0));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(EBUSY, WEXITSTATUS(status));
+	EXPECT_TRUE(region_works(&self->puppet));
+	EXPECT_EQ(2, ll_proc_locks(self->fd));
+	EXPECT_EQ(0, ll_unlock(self->fd));
+}
+
 /* Nor is its open file, which others may have. */
 HOLDERS_TEST(dead_holders_open_file)
 {
