@@ -21,6 +21,7 @@ help:
 	@echo 'make unapply KDIR=DIR      take them back'
 	@echo 'make check-patches         does "make apply" work on all versions that it names?'
 	@echo 'make check-scripts         does an interrupted make leave nothing behind, and more?'
+	@echo 'make check-snippets        does what README.md prints compile, in C and in C++?'
 	@echo 'make check-drivers         compile all drivers that can revoke memory regions'
 	@echo 'make test-drivers          and run the KUnit suites of those that have some'
 	@echo 'make compat                suites that others wrote, on the stock kernel and on this'
@@ -73,6 +74,9 @@ check-patches:
 check-scripts:
 	@scripts/check-scripts.sh
 
+check-snippets:
+	@scripts/check-snippets.sh
+
 check-drivers:
 	@scripts/check-drivers.sh
 
@@ -88,4 +92,4 @@ check-all:
 clean:
 	@scripts/clean.sh
 
-.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches check-scripts check-drivers test-drivers compat check-all clean
+.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches check-scripts check-snippets check-drivers test-drivers compat check-all clean

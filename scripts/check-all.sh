@@ -12,6 +12,7 @@
 
 check_patches() { run "$TOP/scripts/check-patches.sh"; }
 check_scripts() { run "$TOP/scripts/check-scripts.sh"; }
+check_snippets() { run "$TOP/scripts/check-snippets.sh"; }
 check_drivers() { run "$TOP/scripts/check-drivers.sh" -k; }
 check_model() { run "$TOP/scripts/model.sh" -l; }
 check_release() { run "$TOP/scripts/test.sh"; }
@@ -31,7 +32,7 @@ check_compat() {
 		FS=ext4 run "$TOP/scripts/compat.sh"
 }
 
-steps=(patches scripts drivers model release builtin kcsan compat debug fuzz stress)
+steps=(patches scripts snippets drivers model release builtin kcsan compat debug fuzz stress)
 read -ra chosen <<<"${STEPS:-${steps[*]}}"
 for s in "${chosen[@]}"; do
 	[[ " ${steps[*]} " == *" $s "* ]] || die "STEPS: there is no $s, but: ${steps[*]}"

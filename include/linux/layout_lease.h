@@ -23,6 +23,7 @@
 #include <linux/jump_label_ratelimit.h>
 #include <linux/sched.h>
 #include <linux/types.h>
+#include <uapi/linux/layout_lease.h>
 
 struct dev_pagemap;
 struct file;

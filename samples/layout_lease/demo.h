@@ -6,20 +6,13 @@
 #ifndef __DEMO_H
 #define __DEMO_H
 
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-/*
- * Not <fcntl.h>: both define struct flock, and F_SETLAYOUT is only in this one
- * until the C library follows.
- */
-#include <linux/fcntl.h>
+#include <linux/layout_lease.h>
 #include <linux/types.h>
-
-int open(const char *path, int flags, ...);
-int fcntl(int fd, int cmd, ...);
-int fallocate(int fd, int mode, off_t offset, off_t len);
 
 #define ARRAY_SIZE(arr)	(sizeof(arr) / sizeof((arr)[0]))
 

@@ -11,6 +11,7 @@
 #define __LAYOUT_LEASE_LIB_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -22,17 +23,7 @@
 
 #include <infiniband/verbs.h>
 #include <linux/falloc.h>
-/* Not <fcntl.h>: both define struct flock, and the lease is new in this one. */
-#include <linux/fcntl.h>
-
-int open(const char *path, int flags, ...);
-int fcntl(int fd, int cmd, ...);
-int fallocate(int fd, int mode, off_t offset, off_t len);
-
-/* What a kernel that does not have it yet calls a bad flag. */
-#ifndef LAYOUT_LEASE_BREAK
-#define LAYOUT_LEASE_BREAK	0x8
-#endif
+#include <linux/layout_lease.h>
 
 #ifndef ARRAY_SIZE
 #define ARRAY_SIZE(arr)	(sizeof(arr) / sizeof((arr)[0]))

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * Layout leases, for programs: F_SETLAYOUT(2const). To be included beside
+ * <fcntl.h>, which has fcntl() and F_RDLCK, F_WRLCK and F_UNLCK.
+ */
+#ifndef _UAPI_LINUX_LAYOUT_LEASE_H
+#define _UAPI_LINUX_LAYOUT_LEASE_H
+
+#include <linux/types.h>
+
+/*
+ * As in <linux/fcntl.h>, which a program that includes <fcntl.h> cannot have: both
+ * define struct flock.
+ */
+#ifndef F_LINUX_SPECIFIC_BASE
+#define F_LINUX_SPECIFIC_BASE	1024
+#endif
+
+#ifndef F_SETLAYOUT
+#define F_SETLAYOUT		(F_LINUX_SPECIFIC_BASE + 17)
+#define F_GETLAYOUT		(F_LINUX_SPECIFIC_BASE + 18)
+#endif
+
+#ifndef F_LAYOUT
+#define F_LAYOUT		16
+#endif
+
+/**
+ * struct layout_lease - argument of F_SETLAYOUT and F_GETLAYOUT
+ * @size: sizeof(struct layout_lease)
+ * @flags: one of LAYOUT_LEASE_REVOKE, _SEIZE, _SEIZE_FS, _BREAK; others must be 0
+ * @type: F_RDLCK (shared), F_WRLCK (exclusive) or F_UNLCK
+ * @state: out: LAYOUT_LEASE_NONE, _GRANTED, _BREAKING or _REVOKED
+ * @remaining_ms: out: milliseconds until revocation while breaking, else 0
+ * @start: first byte of the range
+ * @len: length in bytes; 0 reaches to infinity, beyond any end of file
+ */
+struct layout_lease {
+	__u32	size;
+	__u32	flags;
+	__u16	type;
+	__u16	state;
+	__u32	remaining_ms;
+	__u64	start;
+	__u64	len;
+};
+
+#define LAYOUT_LEASE_SIZE_VER0	32	/* sizeof first published struct */
+
+/* Flags: only with F_UNLCK */
+#define LAYOUT_LEASE_REVOKE	0x1	/* revoke what is attached to the range */
+#define LAYOUT_LEASE_SEIZE	0x2	/* CAP_SYS_ADMIN: everybody's leases, now */
+#define LAYOUT_LEASE_SEIZE_FS	0x4	/* the same for the whole filesystem */
+#define LAYOUT_LEASE_BREAK	0x8	/* who may write: ask everybody to let go */
+
+/* States */
+#define LAYOUT_LEASE_NONE	0	/* this open file has no lease there */
+#define LAYOUT_LEASE_GRANTED	1
+#define LAYOUT_LEASE_BREAKING	2	/* let go before remaining_ms is over */
+#define LAYOUT_LEASE_REVOKED	3	/* taken back; F_UNLCK or lease anew */
+
+#endif /* _UAPI_LINUX_LAYOUT_LEASE_H */
