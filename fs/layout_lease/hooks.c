@@ -10,6 +10,7 @@
  * while a lease exists. The worker of the module may drop that one, since
  * destroying its workqueue waits for the worker.
  */
+#include <linux/atomic.h>
 #include <linux/bug.h>
 #include <linux/capability.h>
 #include <linux/cleanup.h>
@@ -183,6 +184,18 @@ u64 layout_lease_grace_ms(void)
 	return (u64)seconds * MSEC_PER_SEC;
 }
 
+/*
+ * The number of a grant: larger than that of any grant before. It is counted here,
+ * since neither an index nor the module lives as long as a program remembers one.
+ */
+u64 layout_lease_new_generation(void)
+{
+	static atomic64_t last;
+
+	return atomic64_inc_return(&last);
+}
+EXPORT_SYMBOL_GPL(layout_lease_new_generation);
+
 #ifdef CONFIG_SYSCTL
 static const struct ctl_table layout_lease_sysctls[] = {
 	{
@@ -351,13 +364,13 @@ int layout_unset_lease(struct file *file, u64 start, u64 last, bool revoke)
 	return error;
 }
 
-void layout_get_lease(struct file *file, u64 start, u64 last,
+void layout_get_lease(struct file *file, u64 start, u64 last, bool broken,
 		      struct layout_lease *lease)
 {
 	CLASS(layout_index, found)(file_inode(file));
 
 	if (found.index)
-		found.ops->get(found.index, file, start, last, lease);
+		found.ops->get(found.index, file, start, last, broken, lease);
 }
 
 /* So many attachments to a file were taken back, of so many bytes in all. */

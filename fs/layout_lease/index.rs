@@ -318,18 +318,29 @@ impl Index {
         Ok(())
     }
 
-    /// `F_GETLAYOUT`: fills in the first lease of an open file in a range, if there is one.
-    pub(crate) fn query(&self, file: FileId, range: &Range, out: &mut bindings::layout_lease) {
+    /// `F_GETLAYOUT`: fills in the first lease of an open file in a range, if there is one; `broken`:
+    /// the first one that is being broken, or was revoked.
+    pub(crate) fn query(
+        &self,
+        file: FileId,
+        range: &Range,
+        broken: bool,
+        out: &mut bindings::layout_lease,
+    ) {
         let inner = self.inner.lock();
         let Some(holder) = inner.holders.get(&file) else {
             return;
         };
-        let Some((range, lease)) = inner.leases_of(holder, range).next() else {
+        let mut leases = inner.leases_of(holder, range);
+        let found =
+            leases.find(|(part, lease)| !broken || inner.state_of(part, lease) != State::Granted);
+        let Some((range, lease)) = found else {
             return;
         };
         let state = inner.state_of(&range, &lease);
         out.type_ = lease.kind.to_type();
         out.state = state as u16;
+        out.generation = lease.generation;
         out.start = range.start;
         out.len = match range.last {
             u64::MAX => 0,

@@ -24,7 +24,8 @@ struct workqueue_struct;
  * @set: grant, upgrade or downgrade, while changes of the layout are excluded;
  *	consumes the holder in any case
  * @unset: F_UNLCK; with @revoke also what is attached
- * @get: F_GETLAYOUT; fills in the first lease in the range, if there is one
+ * @get: F_GETLAYOUT; fills in the first lease in the range, if there is one; with
+ *	@broken the first one that is not granted any more
  * @show: the leases of an open file, a line each, for /proc/layout_leases
  * @reap: the process of an open file may have died during a break: if so, take
  *	back at once what breaks wait for
@@ -54,7 +55,7 @@ struct layout_lease_ops {
 	int (*unset)(void *index, struct file *file, u64 start, u64 last,
 		     bool revoke);
 	void (*get)(void *index, struct file *file, u64 start, u64 last,
-		    struct layout_lease *lease);
+		    bool broken, struct layout_lease *lease);
 	void (*show)(void *index, struct file *file, struct seq_file *m);
 	void (*reap)(void *index, struct file *file);
 	bool (*first_visit)(void *index, u64 walk);
@@ -94,13 +95,14 @@ bool layout_lease_hold(void);
 void layout_lease_unhold(void);
 u64 layout_lease_now_ms(void);
 u64 layout_lease_grace_ms(void);
+u64 layout_lease_new_generation(void);
 void layout_lease_revoked(const struct file *file, unsigned long count,
 			  u64 bytes, u64 us);
 
 /* For request.rs, in hooks.c and break.c */
 int layout_set_lease(struct file *file, int fd, u64 start, u64 last, int type);
 int layout_unset_lease(struct file *file, u64 start, u64 last, bool revoke);
-void layout_get_lease(struct file *file, u64 start, u64 last,
+void layout_get_lease(struct file *file, u64 start, u64 last, bool broken,
 		      struct layout_lease *lease);
 int layout_seize(struct file *file, loff_t start, loff_t last);
 int layout_seize_filesystem(const struct file *of);

@@ -92,6 +92,8 @@ impl State {
 pub(crate) struct Lease {
     pub(crate) holder: Arc<Holder>,
     pub(crate) kind: Kind,
+    /// Of the grant, which all parts of it have; a later grant has a larger one.
+    pub(crate) generation: u64,
     status: LockedBy<Status, Inner>,
 }
 
@@ -105,25 +107,34 @@ pub(crate) struct Status {
 }
 
 impl Lease {
+    /// A new grant.
     pub(crate) fn new(holder: &Arc<Holder>, kind: Kind) -> Self {
+        // SAFETY: It counts, which anybody may have it do.
+        let generation = unsafe { bindings::layout_lease_new_generation() };
         let status = Status {
             state: State::Granted,
             deadline: 0,
         };
-        Self::with_status(holder, kind, status)
+        Self::with_status(holder, kind, generation, status)
     }
 
-    fn with_status(holder: &Arc<Holder>, kind: Kind, status: Status) -> Self {
+    fn with_status(holder: &Arc<Holder>, kind: Kind, generation: u64, status: Status) -> Self {
         Self {
             holder: holder.clone(),
             kind,
+            generation,
             status: LockedBy::new(&holder.index.inner, status),
         }
     }
 
     /// The same lease, for a part of its range.
     pub(crate) fn clone_for_part(&self, inner: &Inner) -> Self {
-        Self::with_status(&self.holder, self.kind, *self.status(inner))
+        Self::with_status(
+            &self.holder,
+            self.kind,
+            self.generation,
+            *self.status(inner),
+        )
     }
 
     pub(crate) fn status<'a>(&'a self, inner: &'a Inner) -> &'a Status {

@@ -96,11 +96,12 @@ with_index! {
     }
 
     fn get(
-        index, file: *mut bindings::file, start: u64, last: u64, lease: *mut bindings::layout_lease
+        index, file: *mut bindings::file, start: u64, last: u64, broken: bool,
+        lease: *mut bindings::layout_lease
     ) {
         // SAFETY: Nobody else uses what the caller wants filled in.
         let lease = unsafe { &mut *lease };
-        index.query(FileId::new(file), &Range { start, last }, lease);
+        index.query(FileId::new(file), &Range { start, last }, broken, lease);
     }
 
     fn show(index, file: *mut bindings::file, m: *mut bindings::seq_file) {

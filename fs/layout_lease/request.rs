@@ -4,6 +4,7 @@
 //!
 //! Built in, since most of what is asked for needs no module.
 
+use core::mem::transmute;
 use kernel::{
     bindings,
     error::{
@@ -52,6 +53,15 @@ impl Range {
                 _ if end > MAX => u64::MAX,
                 _ => end - 1,
             },
+        })
+    }
+
+    /// All that lies behind it, if anything does.
+    fn behind(self) -> Option<Self> {
+        let start = self.last.checked_add(1)?;
+        Some(Self {
+            start,
+            last: u64::MAX,
         })
     }
 
@@ -127,13 +137,43 @@ impl Request {
     }
 }
 
+/// What `F_GETLAYOUT` asks for: the first lease of an open file in a range, of those that are broken
+/// or of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Query {
+    /// [`None`]: behind infinity, where there is none.
+    range: Option<Range>,
+    broken: bool,
+}
+
+impl Query {
+    fn parse(arg: &Argument, is_regular: bool) -> Result<Self> {
+        use bindings::{
+            LAYOUT_LEASE_BROKEN as BROKEN,
+            LAYOUT_LEASE_NEXT as NEXT, //
+        };
+        if arg.flags & !(BROKEN | NEXT) != 0 {
+            return Err(EINVAL);
+        }
+        let range = Range::parse(arg, is_regular)?;
+        Ok(Self {
+            range: match arg.flags & NEXT {
+                0 => Some(range),
+                _ => range.behind(),
+            },
+            broken: arg.flags & BROKEN != 0,
+        })
+    }
+}
+
 fn is_regular(file: &File) -> bool {
     // SAFETY: The file is valid, and keeps its inode so.
     let mode = unsafe { (*(*file.as_ptr()).f_inode).i_mode };
     u32::from(mode) & bindings::S_IFMT == bindings::S_IFREG
 }
 
-/// A structure that may have grown: what we do not know must be 0 ([`E2BIG`]).
+/// A structure that may have grown: what it does not have is 0 here, what we do not know must be 0
+/// ([`E2BIG`]).
 fn copy_from_user(ptr: UserPtr) -> Result<Argument> {
     let size: u32 = UserSlice::new(ptr, size_of::<u32>()).reader().read()?;
     if size < bindings::LAYOUT_LEASE_SIZE_VER0 {
@@ -143,16 +183,9 @@ fn copy_from_user(ptr: UserPtr) -> Result<Argument> {
         return Err(E2BIG);
     }
     let mut reader = UserSlice::new(ptr, size as usize).reader();
-    reader.skip(size_of::<u32>())?;
-    let arg = Argument {
-        size,
-        flags: reader.read()?,
-        type_: reader.read()?,
-        state: reader.read()?,
-        remaining_ms: reader.read()?,
-        start: reader.read()?,
-        len: reader.read()?,
-    };
+    let mut bytes = [0u8; size_of::<Argument>()];
+    let known = bytes.len().min(reader.len());
+    reader.read_slice(&mut bytes[..known])?;
     let mut rest = [0u8; 64];
     while !reader.is_empty() {
         let part = rest.len().min(reader.len());
@@ -161,18 +194,18 @@ fn copy_from_user(ptr: UserPtr) -> Result<Argument> {
             return Err(E2BIG);
         }
     }
-    Ok(arg)
+    // SAFETY: It consists of integers, for which all bytes will do.
+    let arg: Argument = unsafe { transmute(bytes) };
+    // Another thread may have changed it since it was read first.
+    Ok(Argument { size, ..arg })
 }
 
 fn copy_to_user(ptr: UserPtr, arg: &Argument) -> Result {
+    // SAFETY: It consists of integers, without padding.
+    let bytes: [u8; size_of::<Argument>()] = unsafe { transmute(*arg) };
     let mut writer = UserSlice::new(ptr, arg.size as usize).writer();
-    writer.write(&arg.size)?;
-    writer.write(&arg.flags)?;
-    writer.write(&arg.type_)?;
-    writer.write(&arg.state)?;
-    writer.write(&arg.remaining_ms)?;
-    writer.write(&arg.start)?;
-    writer.write(&arg.len)?;
+    let known = bytes.len().min(writer.len());
+    writer.write_slice(&bytes[..known])?;
     let rest = [0u8; 64];
     while !writer.is_empty() {
         let part = rest.len().min(writer.len());
@@ -236,15 +269,15 @@ pub unsafe extern "C" fn fcntl_getlayout(file: *mut bindings::file, uarg: *mut A
         let file = unsafe { File::from_raw_file(file) };
         let ptr = UserPtr::from_ptr(uarg.cast());
         let mut arg = copy_from_user(ptr)?;
-        if arg.flags != 0 {
-            return Err(EINVAL);
-        }
-        let range = Range::parse(&arg, is_regular(file))?;
+        let Query { range, broken } = Query::parse(&arg, is_regular(file))?;
         arg.type_ = F_UNLCK;
         arg.state = bindings::LAYOUT_LEASE_NONE as u16;
         arg.remaining_ms = 0;
-        // SAFETY: The file is a valid regular one, and `arg` is ours.
-        unsafe { bindings::layout_get_lease(file.as_ptr(), range.start, range.last, &mut arg) };
+        arg.generation = 0;
+        if let Some(Range { start, last }) = range {
+            // SAFETY: The file is a valid regular one, and `arg` is ours.
+            unsafe { bindings::layout_get_lease(file.as_ptr(), start, last, broken, &mut arg) };
+        }
         copy_to_user(ptr, &arg)?;
         Ok(0)
     })
@@ -269,6 +302,9 @@ mod tests {
         let range = Range::parse(&argument(F_RDLCK, 0, start, len), true).ok()?;
         Some((range.start, range.last))
     }
+
+    /// A flag that no command has.
+    const UNKNOWN: u32 = 1 << 31;
 
     #[test]
     fn ranges() {
@@ -308,12 +344,12 @@ mod tests {
         );
         assert_eq!(parse(F_UNLCK, SEIZE, true), Some(Request::Seize(range)));
         assert_eq!(parse(F_UNLCK, BREAK, true), Some(Request::Break(range)));
-        for flags in [REVOKE, SEIZE, SEIZE_FS, BREAK, 16] {
+        for flags in [REVOKE, SEIZE, SEIZE_FS, BREAK, UNKNOWN] {
             assert_eq!(parse(F_RDLCK, flags, true), None);
         }
         // One at a time, of those that there are, and of a type that there is.
         assert_eq!(parse(F_UNLCK, REVOKE | SEIZE, true), None);
-        assert_eq!(parse(F_UNLCK, 16, true), None);
+        assert_eq!(parse(F_UNLCK, UNKNOWN, true), None);
         assert_eq!(parse(3, 0, true), None);
         for type_ in [F_RDLCK, F_WRLCK, F_UNLCK] {
             assert_eq!(parse(type_, 0, false), None);
@@ -326,5 +362,37 @@ mod tests {
                 Ok(Request::SeizeFilesystem)
             );
         }
+    }
+    #[test]
+    fn queries() {
+        use bindings::{
+            LAYOUT_LEASE_BROKEN as BROKEN,
+            LAYOUT_LEASE_NEXT as NEXT,
+            LAYOUT_LEASE_REVOKE as REVOKE, //
+        };
+        let parse = |flags, start, len, is_regular| {
+            Query::parse(&argument(F_UNLCK, flags, start, len), is_regular).ok()
+        };
+        let query = |start, last, broken| {
+            Some(Query {
+                range: Some(Range { start, last }),
+                broken,
+            })
+        };
+        assert_eq!(parse(0, 5, 5, true), query(5, 9, false));
+        assert_eq!(parse(BROKEN, 5, 5, true), query(5, 9, true));
+        assert_eq!(parse(NEXT, 5, 5, true), query(10, u64::MAX, false));
+        assert_eq!(parse(BROKEN | NEXT, 5, 5, true), query(10, u64::MAX, true));
+        // Nothing lies behind infinity.
+        let nothing = Some(Query {
+            range: None,
+            broken: false,
+        });
+        assert_eq!(parse(NEXT, 5, 0, true), nothing);
+        assert_eq!(parse(NEXT, MAX, 1, true), nothing);
+        for flags in [REVOKE, UNKNOWN, BROKEN | UNKNOWN] {
+            assert_eq!(parse(flags, 0, 0, true), None);
+        }
+        assert_eq!(parse(0, 0, 0, false), None);
     }
 }

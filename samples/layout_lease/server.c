@@ -13,10 +13,12 @@
  *   3. Take a lease on the range that it is going to register.
  *   4. Register the region. It is pinned, so any RDMA device will do.
  *   5. When the signal comes with POLL_MSG, somebody wants to truncate the
- *      file, say. Deregister, then unlock. Who does not do so within
+ *      file, say. Ask F_GETLAYOUT which pieces of the lease are being broken,
+ *      and how much time is left for each.
+ *   6. Deregister, then unlock. Who does not do so within
  *      fs.layout-lease-break-time loses the region: its key is dead, and the
  *      signal comes again with POLL_HUP. Deregistration works as ever.
- *   6. Take a new lease, and begin at 4, if the file still is of use.
+ *   7. Take a new lease, and begin at 4, if the file still is of use.
  *
  * A dead key takes a reliable connection down: clients see a remote access
  * error and have to reconnect. An application would ask its clients to stop
@@ -24,6 +26,7 @@
  */
 #include <errno.h>
 #include <infiniband/verbs.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -69,17 +72,27 @@ static struct ibv_mr *register_file(struct rdma *rdma, void *map, size_t len)
 			  IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
 }
 
-/* Milliseconds that are left to let go. */
+/*
+ * Step 5: milliseconds that are left to let go of all that is being broken. It is
+ * told piece by piece; our only memory region overlaps each of them.
+ */
 static unsigned int remaining(int fd)
 {
-	struct layout_lease lease = { .size = sizeof(lease) };
+	struct layout_lease piece = {
+		.size = sizeof(piece),
+		.flags = LAYOUT_LEASE_BROKEN,
+	};
+	unsigned int left = UINT_MAX;
 
-	if (fcntl(fd, F_GETLAYOUT, &lease))
-		die("F_GETLAYOUT");
-	return lease.state == LAYOUT_LEASE_BREAKING ? lease.remaining_ms : 0;
+	while (!fcntl(fd, F_GETLAYOUT, &piece) && piece.state != LAYOUT_LEASE_NONE) {
+		if (piece.state == LAYOUT_LEASE_BREAKING && piece.remaining_ms < left)
+			left = piece.remaining_ms;
+		piece.flags |= LAYOUT_LEASE_NEXT;
+	}
+	return left;
 }
 
-/* Step 5. */
+/* Step 6. */
 static void let_go(int fd, struct ibv_mr *mr)
 {
 	struct layout_lease lease = {

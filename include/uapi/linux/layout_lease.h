@@ -28,12 +28,16 @@
 /**
  * struct layout_lease - argument of F_SETLAYOUT and F_GETLAYOUT
  * @size: sizeof(struct layout_lease)
- * @flags: one of LAYOUT_LEASE_REVOKE, _SEIZE, _SEIZE_FS, _BREAK; others must be 0
+ * @flags: LAYOUT_LEASE_*, see there; others must be 0
  * @type: F_RDLCK (shared), F_WRLCK (exclusive) or F_UNLCK
  * @state: out: LAYOUT_LEASE_NONE, _GRANTED, _BREAKING or _REVOKED
  * @remaining_ms: out: milliseconds until revocation while breaking, else 0
  * @start: first byte of the range
  * @len: length in bytes; 0 reaches to infinity, beyond any end of file
+ * @generation: out: of the grant, F_GETLAYOUT only. Each grant of this system has
+ *	a larger one than those before; 0: the kernel does not know any
+ *
+ * Programs clear it before they fill it in: what they do not know must be 0.
  */
 struct layout_lease {
 	__u32	size;
@@ -43,15 +47,21 @@ struct layout_lease {
 	__u32	remaining_ms;
 	__u64	start;
 	__u64	len;
+	__u64	generation;
 };
 
 #define LAYOUT_LEASE_SIZE_VER0	32	/* sizeof first published struct */
+#define LAYOUT_LEASE_SIZE_VER1	40	/* with generation */
 
-/* Flags: only with F_UNLCK */
+/* Flags of F_SETLAYOUT, one at a time and only with F_UNLCK */
 #define LAYOUT_LEASE_REVOKE	0x1	/* revoke what is attached to the range */
 #define LAYOUT_LEASE_SEIZE	0x2	/* CAP_SYS_ADMIN: everybody's leases, now */
 #define LAYOUT_LEASE_SEIZE_FS	0x4	/* the same for the whole filesystem */
 #define LAYOUT_LEASE_BREAK	0x8	/* who may write: ask everybody to let go */
+
+/* Flags of F_GETLAYOUT */
+#define LAYOUT_LEASE_BROKEN	0x10	/* skip what is granted */
+#define LAYOUT_LEASE_NEXT	0x20	/* start behind the range */
 
 /* States */
 #define LAYOUT_LEASE_NONE	0	/* this open file has no lease there */

@@ -353,16 +353,31 @@ static void model_break(enum file file, unsigned int lo, unsigned int hi)
 			model_break_one(d, lo, hi);
 }
 
+/* Which pieces F_GETLAYOUT looks at. */
+static void model_asked(const struct layout_lease *arg, unsigned int *lo,
+			unsigned int *hi)
+{
+	if (arg->flags & LAYOUT_LEASE_NEXT) {
+		*lo = *hi;
+		*hi = PIECES;
+	}
+}
+
 static void model_query(const struct desc *d, unsigned int lo, unsigned int hi,
 			struct layout_lease *arg)
 {
 	unsigned int i, end;
 
+	model_asked(arg, &lo, &hi);
+
 	arg->type = F_UNLCK;
 	arg->state = LAYOUT_LEASE_NONE;
 	arg->remaining_ms = 0;
-	for (i = lo; i < hi && !d->piece[i].id; i++)
-		;
+	for (i = lo; i < hi; i++)
+		if (d->piece[i].id &&
+		    !(arg->flags & LAYOUT_LEASE_BROKEN &&
+		      d->piece[i].state == LAYOUT_LEASE_GRANTED))
+			break;
 	if (i == hi)
 		return;
 	while (!begins(d, i))
@@ -484,11 +499,16 @@ static void random_struct(struct request *r)
 	static const unsigned int sizes[] = {
 		0, 1, 8, 31, 33, 40, 64, 4095, 4096, 4097, 0x7fffffff, ~0U,
 	};
+	static const unsigned int queries[] = {
+		LAYOUT_LEASE_BROKEN, LAYOUT_LEASE_NEXT,
+		LAYOUT_LEASE_BROKEN | LAYOUT_LEASE_NEXT,
+	};
 	static const int types[] = {
 		F_RDLCK, F_RDLCK, F_RDLCK, F_WRLCK, F_UNLCK, F_UNLCK, F_UNLCK,
 	};
 
-	r->arg.size = once_in(8) ? PICK(sizes) : sizeof(r->arg);
+	r->arg.size = once_in(8) ? PICK(sizes) :
+		      once_in(4) ? LAYOUT_LEASE_SIZE_VER0 : sizeof(r->arg);
 	r->arg.type = once_in(16) ? next_random(randomness) : PICK(types);
 	/* Both are only for answers. */
 	r->arg.state = next_random(randomness);
@@ -496,6 +516,8 @@ static void random_struct(struct request *r)
 	if (r->cmd == F_SETLAYOUT ?
 	    (r->arg.type == F_UNLCK ? once_in(3) : once_in(16)) : once_in(16))
 		r->arg.flags = random_flags();
+	else if (r->cmd == F_GETLAYOUT && once_in(2))
+		r->arg.flags = PICK(queries);
 	random_range(r);
 	if (r->arg.flags == LAYOUT_LEASE_SEIZE_FS && once_in(2)) {
 		r->arg.start = 0;
@@ -568,7 +590,7 @@ static void place(struct request *r)
 		break;
 	case CROSSING:
 		/* At least the size can be read in three of four cases. */
-		r->len = 1 + dice(sizeof(r->arg) - 1);
+		r->len = 1 + dice(LAYOUT_LEASE_SIZE_VER0 - 1);
 		at = arena + ARENA - r->len;
 		break;
 	case READ_ONLY:
@@ -604,6 +626,7 @@ static bool memory_is(const struct request *r, const struct layout_lease *arg)
 {
 	size_t head = sizeof(*arg) < r->len ? sizeof(*arg) : r->len;
 	unsigned char *at = (void *)r->ptr, *from, *to;
+	struct layout_lease now = *arg;
 	bool same;
 
 	if (r->where == READ_ONLY)
@@ -611,7 +634,14 @@ static bool memory_is(const struct request *r, const struct layout_lease *arg)
 	if (r->where > CROSSING)
 		return true;
 	frame(r, &from, &to);
-	memcpy(before + (at - from), arg, head);
+	/* Any generation will do if there is a lease, as far as it was asked for. */
+	if (r->cmd == F_GETLAYOUT && arg->type != F_UNLCK &&
+	    r->arg.size > LAYOUT_LEASE_SIZE_VER0 && head == sizeof(now))
+		memcpy(&now.generation, at + LAYOUT_LEASE_SIZE_VER0,
+		       (r->arg.size < LAYOUT_LEASE_SIZE_VER1 ?
+			r->arg.size : LAYOUT_LEASE_SIZE_VER1) -
+		       LAYOUT_LEASE_SIZE_VER0);
+	memcpy(before + (at - from), &now, head);
 	same = !memcmp(before, from, to - from);
 	memset(at, 0xa5, r->len);
 	return same;
@@ -708,7 +738,7 @@ static bool wrong_memory(const struct request *r, struct errors *set)
 	if (r->where >= NO_ACCESS ||
 	    (r->where == CROSSING && r->len < sizeof(r->arg.size)))
 		add(set, EFAULT);
-	else if (r->arg.size < sizeof(r->arg))
+	else if (r->arg.size < LAYOUT_LEASE_SIZE_VER0)
 		add(set, EINVAL);
 	else if (r->arg.size > ll_pg)
 		add(set, E2BIG);
@@ -736,7 +766,8 @@ static struct errors deserved(const struct request *r)
 		wrong_set(r, d, &set);
 		return set;
 	}
-	if (r->arg.flags || r->bad_range || !is_regular(d->file))
+	if (r->arg.flags & ~(LAYOUT_LEASE_BROKEN | LAYOUT_LEASE_NEXT) ||
+	    r->bad_range || !is_regular(d->file))
 		add(&set, EINVAL);
 	else if (r->where == READ_ONLY)
 		add(&set, EFAULT);
@@ -1347,7 +1378,9 @@ static bool is_plausible(const struct request *r, const struct layout_lease *is)
 {
 	__u64 end = is->len ? is->start + is->len : ~0ULL;
 	struct layout_lease want = r->arg;
+	unsigned int lo = r->lo, hi = r->hi;
 
+	model_asked(&r->arg, &lo, &hi);
 	want.type = F_UNLCK;
 	want.state = LAYOUT_LEASE_NONE;
 	want.remaining_ms = 0;
@@ -1357,14 +1390,15 @@ static bool is_plausible(const struct request *r, const struct layout_lease *is)
 	want.state = is->state;
 	want.start = is->start;
 	want.len = is->len;
+	want.generation = is->generation;
 	return (is->type == F_RDLCK || is->type == F_WRLCK) &&
 		/* Nothing is attached, so no break takes time. */
 		(is->state == LAYOUT_LEASE_GRANTED ||
 		 is->state == LAYOUT_LEASE_REVOKED) &&
 		!memcmp(is, &want, sizeof(want)) &&
 		point(is->start) < PIECES && (!is->len || point(end) < PIECES) &&
-		(r->hi == PIECES || is->start < points[r->hi]) &&
-		end > points[r->lo];
+		lo < hi && (hi == PIECES || is->start < points[hi]) &&
+		end > points[lo];
 }
 
 static void act_free(void)
@@ -1526,7 +1560,7 @@ static void *change_struct(void *arg)
 	if (read(c->uffd, &msg, sizeof(msg)) != sizeof(msg))
 		return NULL;
 	memset(half, CANARY, sizeof(half));
-	memset(half, 0, sizeof(*c->lease) / 2);
+	memset(half, 0, LAYOUT_LEASE_SIZE_VER0 / 2);
 	if (c->unmap)
 		munmap(c->page - sizeof(half), sizeof(half));
 	else
@@ -1551,8 +1585,8 @@ static int call_changed(int fd, int cmd, bool unmap, char *page)
 	map = mmap(NULL, 2 * ll_pg, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	c.page = map + ll_pg;
-	c.lease = (void *)(c.page - sizeof(*c.lease) / 2);
-	c.lease->size = sizeof(*c.lease);
+	c.lease = (void *)(c.page - LAYOUT_LEASE_SIZE_VER0 / 2);
+	c.lease->size = LAYOUT_LEASE_SIZE_VER0;
 	c.lease->type = cmd == F_GETLAYOUT ? F_UNLCK : F_RDLCK;
 	reg.range.start = (unsigned long)c.page;
 	reg.range.len = ll_pg;
@@ -1587,7 +1621,7 @@ TEST_F_TIMEOUT(fuzz, changed_meanwhile, 240)
 	if (ll_pg != 4096)
 		SKIP(return, "pages have not 4096 bytes");
 	memset(want, CANARY, ll_pg);
-	memset(want, 0, sizeof(struct layout_lease) / 2);
+	memset(want, 0, LAYOUT_LEASE_SIZE_VER0 / 2);
 	for (i = 0; i < ARRAY_SIZE(calls); i++) {
 		ret = call_changed(self->fd, calls[i].cmd, calls[i].unmap, page);
 		if (ret == -ENOSYS)
