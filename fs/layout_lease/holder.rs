@@ -107,6 +107,13 @@ impl RawHolder {
         unsafe { bindings::layout_holder_uncharge(self.holder.as_ptr(), less) };
     }
 
+    /// Takes the eventfd over that came with a lease, if one did: `new` was made for a lease through an
+    /// open file of which this is the holder. Under the index lock, as are those who count in it.
+    pub(crate) fn take_event(&mut self, new: &mut RawHolder) {
+        // SAFETY: By the type invariant both are valid, and we have exclusive references to them.
+        unsafe { bindings::layout_holder_take_event(self.holder.as_ptr(), new.holder.as_ptr()) };
+    }
+
     /// Shows it in `/proc/locks`, or changes its kind there.
     ///
     /// # Safety
@@ -137,7 +144,7 @@ impl RawHolder {
         }
     }
 
-    /// Signals the process, if it is linked.
+    /// Counts in its eventfd, and signals the process, if it is linked.
     pub(crate) fn notify(&self, reason: Reason) {
         if self.linked {
             // SAFETY: It is linked, so that its file is valid.

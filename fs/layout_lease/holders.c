@@ -6,6 +6,8 @@
  */
 #include <linux/bug.h>
 #include <linux/cred.h>
+#include <linux/err.h>
+#include <linux/eventfd.h>
 #include <linux/export.h>
 #include <linux/file.h>
 #include <linux/file_ref.h>
@@ -51,6 +53,8 @@ static DEFINE_XARRAY_ALLOC1(holders);
  * @ucounts: the user who pays for the leases
  * @id: in the array of all holders
  * @fd: what the process called the file when it took the lease, for si_fd
+ * @event: counts breaks and revocations, or NULL; protected by the index lock
+ * @event_given: of a new holder: @event is what came with the lease
  *
  * The file is not owned. It is valid while the holder is linked, because the
  * last fput() calls layout_lease_release(), which unlinks it first.
@@ -65,6 +69,8 @@ struct layout_holder {
 	struct ucounts *ucounts;
 	u32 id;
 	int fd;
+	struct eventfd_ctx *event;
+	bool event_given;
 };
 
 /* A reference to the open file, unless its last one is gone: it is released then. */
@@ -162,16 +168,27 @@ static int holder_dies(struct wait_queue_entry *wait, unsigned int mode,
 	return 0;
 }
 
+/* @event_fd: an eventfd of the current process, or LAYOUT_EVENT_*. */
 struct layout_holder *layout_holder_alloc(const struct layout_lease_ops *ops,
-					  struct file *file, int fd)
+					  struct file *file, int fd,
+					  int event_fd)
 {
 	struct layout_holder *holder = kzalloc_obj(*holder, GFP_KERNEL_ACCOUNT);
+	int error = -ENOMEM;
 
 	if (!holder)
-		return NULL;
+		return ERR_PTR(error);
+	holder->event_given = event_fd != LAYOUT_EVENT_KEEP;
+	if (event_fd >= 0) {
+		holder->event = eventfd_ctx_fdget(event_fd);
+		if (IS_ERR(holder->event)) {
+			error = PTR_ERR(holder->event);
+			goto free;
+		}
+	}
 	holder->ucounts = alloc_ucounts(current_user_ns(), current_euid());
 	if (!holder->ucounts)
-		goto free;
+		goto put_event;
 	/* A place in the array, empty until it is linked. */
 	if (xa_alloc(&holders, &holder->id, NULL, xa_limit_31b,
 		     GFP_KERNEL_ACCOUNT))
@@ -202,9 +219,12 @@ struct layout_holder *layout_holder_alloc(const struct layout_lease_ops *ops,
 
 put_ucounts:
 	put_ucounts(holder->ucounts);
+put_event:
+	if (holder->event)
+		eventfd_ctx_put(holder->event);
 free:
 	kfree(holder);
-	return NULL;
+	return ERR_PTR(error);
 }
 
 /* Not linked. Drops a reference to the module, see the top of hooks.c. */
@@ -215,11 +235,25 @@ void layout_holder_free(struct layout_holder *holder)
 	xa_erase(&holders, holder->id);
 	put_pid(holder->fown.pid);
 	put_ucounts(holder->ucounts);
+	if (holder->event)
+		eventfd_ctx_put(holder->event);
 	kfree(holder);
 	static_branch_slow_dec_deferred(&layout_lease_key);
 	module_put(owner);
 }
 EXPORT_SYMBOL_GPL(layout_holder_free);
+
+/*
+ * Under the index lock. A lease was granted through an open file that has a holder
+ * already; @from is the new one that is not needed, but its eventfd is.
+ */
+void layout_holder_take_event(struct layout_holder *holder,
+			      struct layout_holder *from)
+{
+	if (from->event_given)
+		swap(holder->event, from->event);
+}
+EXPORT_SYMBOL_GPL(layout_holder_take_event);
 
 /*
  * Link it, so that /proc/locks shows it, or change the type there, which is F_RDLCK
@@ -314,9 +348,10 @@ static void watch_holder(struct layout_holder *holder)
 }
 
 /*
- * Linked. Sends SIGIO or what F_SETSIG of the file says, always to the process that
- * holds the leases: neither F_SETOWN nor the release of a plain lease redirects or
- * silences it. @reason is POLL_MSG: a break begins; or POLL_HUP: something was
+ * Linked. Counts in the eventfd that came with a lease, and sends what F_SETSIG of the
+ * file says, or SIGIO if there is neither that nor an eventfd; always to the process
+ * that holds the leases: neither F_SETOWN nor the release of a plain lease redirects
+ * or silences it. @reason is POLL_MSG: a break begins; or POLL_HUP: something was
  * revoked, of which the log hears, too.
  */
 void layout_holder_notify(struct layout_holder *holder, int reason)
@@ -326,10 +361,15 @@ void layout_holder_notify(struct layout_holder *holder, int reason)
 	char comm[TASK_COMM_LEN];
 
 	/* With a number, even the default one, the signal carries siginfo. */
-	holder->fown.signum = (fown ? READ_ONCE(fown->signum) : 0) ?: SIGIO;
+	holder->fown.signum = fown ? READ_ONCE(fown->signum) : 0;
+	if (!holder->fown.signum && !holder->event)
+		holder->fown.signum = SIGIO;
 	trace_layout_lease_signal(inode, pid_nr(holder->fown.pid),
 				  holder->fown.signum, reason);
-	send_sigio(&holder->fown, holder->fd, reason);
+	if (holder->event)
+		eventfd_signal(holder->event);
+	if (holder->fown.signum)
+		send_sigio(&holder->fown, holder->fd, reason);
 	if (reason == POLL_MSG) {
 		watch_holder(holder);
 		return;

@@ -14,6 +14,7 @@
 #include <linux/bug.h>
 #include <linux/capability.h>
 #include <linux/cleanup.h>
+#include <linux/err.h>
 #include <linux/export.h>
 #include <linux/file.h>
 #include <linux/filelock.h>
@@ -289,14 +290,15 @@ static const struct layout_lease_ops *provider_get_or_load(void)
 }
 
 static int grant(const struct layout_lease_ops *ops, struct file *file, int fd,
-		 u64 start, u64 last, bool exclusive)
+		 u64 start, u64 last, bool exclusive, int event_fd)
 {
 	struct inode *inode = file_inode(file);
-	struct layout_holder *holder = layout_holder_alloc(ops, file, fd);
+	struct layout_holder *holder;
 	int error = 0;
 
-	if (!holder)
-		return -ENOMEM;
+	holder = layout_holder_alloc(ops, file, fd, event_fd);
+	if (IS_ERR(holder))
+		return PTR_ERR(holder);
 	/* This may wait for a device, hence before changes are excluded. */
 	scoped_class(layout_index, found, inode)
 		if (found.index)
@@ -311,7 +313,8 @@ static int grant(const struct layout_lease_ops *ops, struct file *file, int fd,
 	return error;
 }
 
-static int do_set_lease(struct file *file, int fd, u64 start, u64 last, int type)
+static int do_set_lease(struct file *file, int fd, u64 start, u64 last, int type,
+			int event_fd)
 {
 	struct inode *inode = file_inode(file);
 	vfsuid_t vfsuid = i_uid_into_vfsuid(file_mnt_idmap(file), inode);
@@ -333,14 +336,15 @@ static int do_set_lease(struct file *file, int fd, u64 start, u64 last, int type
 	ops = provider_get_or_load();
 	if (!ops)
 		return -EOPNOTSUPP;
-	error = grant(ops, file, fd, start, last, type == F_WRLCK);
+	error = grant(ops, file, fd, start, last, type == F_WRLCK, event_fd);
 	layout_provider_put(ops);
 	return error;
 }
 
-int layout_set_lease(struct file *file, int fd, u64 start, u64 last, int type)
+int layout_set_lease(struct file *file, int fd, u64 start, u64 last, int type,
+		     int event_fd)
 {
-	int error = do_set_lease(file, fd, start, last, type);
+	int error = do_set_lease(file, fd, start, last, type, event_fd);
 
 	if (error)
 		trace_layout_lease_deny(file_inode(file), type, start, last, 0,

@@ -214,7 +214,7 @@ impl Index {
     /// Grants a lease, or changes its kind, atomically. Changes of the layout are excluded meanwhile,
     /// and the caller has a reference to the file.
     ///
-    /// `raw` is taken if the open file has no holder yet.
+    /// `raw` is taken if the open file has no holder yet; else that one takes over the eventfd.
     pub(crate) fn grant(
         this: &Arc<Self>,
         file: FileId,
@@ -274,8 +274,14 @@ impl Index {
             .check_grant(range, kind)
             .and_then(|()| inner.replace(&holder, range, Some(kind), &mut prealloc));
         match result {
-            // SAFETY: The caller has a reference to the file, and we hold the index lock.
-            Ok(()) => unsafe { holder.state_mut(&mut inner).raw.link(kind) },
+            Ok(()) => {
+                let present = &mut holder.state_mut(&mut inner).raw;
+                if let Some(new) = raw {
+                    present.take_event(new);
+                }
+                // SAFETY: The caller has a reference to the file, and we hold the index lock.
+                unsafe { present.link(kind) };
+            }
             Err(_) => inner.forget_without_leases(&holder),
         }
         Ok(result)

@@ -100,7 +100,8 @@ void layout_lease_revoked(const struct file *file, unsigned long count,
 			  u64 bytes, u64 us);
 
 /* For request.rs, in hooks.c and break.c */
-int layout_set_lease(struct file *file, int fd, u64 start, u64 last, int type);
+int layout_set_lease(struct file *file, int fd, u64 start, u64 last, int type,
+		     int event_fd);
 int layout_unset_lease(struct file *file, u64 start, u64 last, bool revoke);
 void layout_get_lease(struct file *file, u64 start, u64 last, bool broken,
 		      struct layout_lease *lease);
@@ -111,10 +112,17 @@ int layout_start_break(struct file *file, loff_t start, loff_t last);
 /* break.c */
 void layout_break_detached(struct layout_break *brk);
 
+/* In the place of an eventfd: none any more; or the one that was given before. */
+#define LAYOUT_EVENT_NONE	-1
+#define LAYOUT_EVENT_KEEP	-2
+
 /* holders.c */
 struct layout_holder *layout_holder_alloc(const struct layout_lease_ops *ops,
-					  struct file *file, int fd);
+					  struct file *file, int fd,
+					  int event_fd);
 void layout_holder_free(struct layout_holder *holder);
+void layout_holder_take_event(struct layout_holder *holder,
+			      struct layout_holder *from);
 void layout_holder_link(struct layout_holder *holder, int type);
 void layout_holder_unlink(struct layout_holder *holder);
 void layout_holder_set_breaking(struct layout_holder *holder, bool breaking);

@@ -74,8 +74,9 @@ impl Range {
 /// What `F_SETLAYOUT` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Request {
-    /// A lease of this type, `F_RDLCK` or `F_WRLCK`.
-    Set(u16, Range),
+    /// A lease of this type, `F_RDLCK` or `F_WRLCK`; and an eventfd for the open file, see
+    /// `layout_holder_alloc()`.
+    Set(u16, Range, c_int),
     /// No lease; and revoke what is attached, or fail if something is.
     Unset(Range, bool),
     /// Nobody's lease, now.
@@ -87,7 +88,20 @@ enum Request {
 }
 
 impl Request {
+    fn parse_event(arg: &Argument) -> Result<c_int> {
+        match arg.flags & bindings::LAYOUT_LEASE_EVENTFD {
+            _ if arg.__pad != 0 => Err(EINVAL),
+            0 if arg.event_fd == 0 => Ok(bindings::LAYOUT_EVENT_KEEP),
+            0 => Err(EINVAL),
+            // Who does not know the field does not mean descriptor 0.
+            _ if arg.size < bindings::LAYOUT_LEASE_SIZE_VER1 => Err(EINVAL),
+            _ if arg.event_fd < bindings::LAYOUT_EVENT_NONE => Err(EBADF),
+            _ => Ok(arg.event_fd),
+        }
+    }
+
     fn parse(arg: &Argument, is_regular: bool) -> Result<Self> {
+        let event = Self::parse_event(arg)?;
         // Any file of the filesystem will do, a directory too.
         if arg.type_ == F_UNLCK && arg.flags == bindings::LAYOUT_LEASE_SEIZE_FS {
             return match (arg.start, arg.len) {
@@ -97,7 +111,9 @@ impl Request {
         }
         let range = Range::parse(arg, is_regular)?;
         match (arg.type_, arg.flags) {
-            (F_RDLCK | F_WRLCK, 0) => Ok(Self::Set(arg.type_, range)),
+            (F_RDLCK | F_WRLCK, 0 | bindings::LAYOUT_LEASE_EVENTFD) => {
+                Ok(Self::Set(arg.type_, range, event))
+            }
             (F_UNLCK, 0) => Ok(Self::Unset(range, false)),
             (F_UNLCK, bindings::LAYOUT_LEASE_REVOKE) => Ok(Self::Unset(range, true)),
             (F_UNLCK, bindings::LAYOUT_LEASE_SEIZE) => Ok(Self::Seize(range)),
@@ -117,8 +133,8 @@ impl Request {
         // SAFETY: The file is valid, and ranges are only made of regular ones.
         to_result(unsafe {
             match self {
-                Self::Set(kind, Range { start, last }) => {
-                    bindings::layout_set_lease(file, fd, start, last, kind.into())
+                Self::Set(kind, Range { start, last }, event) => {
+                    bindings::layout_set_lease(file, fd, start, last, kind.into(), event)
                 }
                 Self::Unset(Range { start, last }, revoke) => {
                     bindings::layout_unset_lease(file, start, last, revoke)
@@ -152,7 +168,7 @@ impl Query {
             LAYOUT_LEASE_BROKEN as BROKEN,
             LAYOUT_LEASE_NEXT as NEXT, //
         };
-        if arg.flags & !(BROKEN | NEXT) != 0 {
+        if arg.flags & !(BROKEN | NEXT) != 0 || arg.event_fd != 0 || arg.__pad != 0 {
             return Err(EINVAL);
         }
         let range = Range::parse(arg, is_regular)?;
@@ -290,6 +306,7 @@ mod tests {
 
     fn argument(type_: u16, flags: u32, start: u64, len: u64) -> Argument {
         Argument {
+            size: size_of::<Argument>() as u32,
             type_,
             flags,
             start,
@@ -335,8 +352,12 @@ mod tests {
             Request::parse(&argument(type_, flags, 0, 1), is_regular).ok()
         };
         let range = Range { start: 0, last: 0 };
-        assert_eq!(parse(F_RDLCK, 0, true), Some(Request::Set(F_RDLCK, range)));
-        assert_eq!(parse(F_WRLCK, 0, true), Some(Request::Set(F_WRLCK, range)));
+        for kind in [F_RDLCK, F_WRLCK] {
+            assert_eq!(
+                parse(kind, 0, true),
+                Some(Request::Set(kind, range, bindings::LAYOUT_EVENT_KEEP))
+            );
+        }
         assert_eq!(parse(F_UNLCK, 0, true), Some(Request::Unset(range, false)));
         assert_eq!(
             parse(F_UNLCK, REVOKE, true),
@@ -363,6 +384,41 @@ mod tests {
             );
         }
     }
+    #[test]
+    fn events() {
+        use bindings::{
+            LAYOUT_EVENT_KEEP as KEEP,
+            LAYOUT_LEASE_EVENTFD as EVENTFD,
+            LAYOUT_LEASE_REVOKE as REVOKE,
+            LAYOUT_LEASE_SIZE_VER0 as VER0, //
+        };
+        let parse = |type_, flags, event_fd, pad, size| {
+            let arg = Argument {
+                event_fd,
+                __pad: pad,
+                size,
+                ..argument(type_, flags, 0, 1)
+            };
+            match Request::parse(&arg, true) {
+                Ok(Request::Set(_, _, event)) => Ok(event),
+                Ok(_) => Err(ENOENT),
+                Err(error) => Err(error),
+            }
+        };
+        let size = size_of::<Argument>() as u32;
+        assert_eq!(parse(F_RDLCK, 0, 0, 0, size), Ok(KEEP));
+        assert_eq!(parse(F_WRLCK, EVENTFD, 0, 0, size), Ok(0));
+        assert_eq!(parse(F_RDLCK, EVENTFD, 7, 0, size), Ok(7));
+        assert_eq!(parse(F_RDLCK, EVENTFD, -1, 0, size), Ok(-1));
+        assert_eq!(parse(F_RDLCK, EVENTFD, KEEP, 0, size), Err(EBADF));
+        assert_eq!(parse(F_RDLCK, 0, 7, 0, size), Err(EINVAL));
+        assert_eq!(parse(F_RDLCK, EVENTFD, 7, 1, size), Err(EINVAL));
+        assert_eq!(parse(F_RDLCK, 0, 0, 1, size), Err(EINVAL));
+        assert_eq!(parse(F_RDLCK, EVENTFD, 0, 0, VER0), Err(EINVAL));
+        assert_eq!(parse(F_UNLCK, EVENTFD, 7, 0, size), Err(EINVAL));
+        assert_eq!(parse(F_UNLCK, REVOKE, 7, 0, size), Err(EINVAL));
+    }
+
     #[test]
     fn queries() {
         use bindings::{

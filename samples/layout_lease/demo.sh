@@ -159,7 +159,7 @@ row act2.leased 'the server gets a lease'
 row act2.registered 'and registers the file'
 row act2.seen 'the client'\''s RDMA writes are in the file'
 row $a 'the administrator truncates it: time counts from here'
-row act2.told 'the server is told by a signal' $a
+row act2.told 'the server is told by an event' $a
 row act2.released 'it deregisters and unlocks' $a
 row act2.truncated 'truncate is done, long before the deadline of 45 s' $a 0 15000
 row act2.stopped 'the client stops: remote access error' $a

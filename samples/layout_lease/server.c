@@ -9,15 +9,16 @@
  * What an application has to do:
  *
  *   1. Map the file MAP_SHARED, and write what it wants to be there first.
- *   2. Choose a signal, and be ready for it before the lease is taken.
- *   3. Take a lease on the range that it is going to register.
+ *   2. Make an eventfd, which poll(), epoll and io_uring can wait for.
+ *   3. Take a lease on the range that it is going to register, and give the
+ *      eventfd with it.
  *   4. Register the region. It is pinned, so any RDMA device will do.
- *   5. When the signal comes with POLL_MSG, somebody wants to truncate the
- *      file, say. Ask F_GETLAYOUT which pieces of the lease are being broken,
- *      and how much time is left for each.
+ *   5. When the eventfd is readable, somebody wants to truncate the file, say.
+ *      Ask F_GETLAYOUT which pieces of the lease are being broken or were taken
+ *      back, and how much time is left for each.
  *   6. Deregister, then unlock. Who does not do so within
  *      fs.layout-lease-break-time loses the region: its key is dead, and the
- *      signal comes again with POLL_HUP. Deregistration works as ever.
+ *      eventfd counts once more. Deregistration works as ever.
  *   7. Take a new lease, and begin at 4, if the file still is of use.
  *
  * A dead key takes a reliable connection down: clients see a remote access
@@ -28,12 +29,11 @@
 #include <infiniband/verbs.h>
 #include <limits.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -46,23 +46,18 @@ static int take_lease(int fd, __u64 len)
 {
 	struct layout_lease lease = {
 		.size = sizeof(lease),
+		.flags = LAYOUT_LEASE_EVENTFD,
 		.type = F_RDLCK,	/* others may hold one, too */
 		.start = 0,
 		.len = len,
+		.event_fd = eventfd(0, EFD_CLOEXEC),
 	};
-	sigset_t set;
-	int sigfd;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGIO);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	sigfd = signalfd(-1, &set, SFD_CLOEXEC);
-	/* Naming the signal is what makes it carry a code and the descriptor. */
-	if (sigfd < 0 || fcntl(fd, F_SETSIG, SIGIO))
-		die("signalfd");
+	if (lease.event_fd < 0)
+		die("eventfd");
 	if (fcntl(fd, F_SETLAYOUT, &lease))
 		die("F_SETLAYOUT");
-	return sigfd;
+	return lease.event_fd;
 }
 
 /* Step 4. */
@@ -73,23 +68,30 @@ static struct ibv_mr *register_file(struct rdma *rdma, void *map, size_t len)
 }
 
 /*
- * Step 5: milliseconds that are left to let go of all that is being broken. It is
- * told piece by piece; our only memory region overlaps each of them.
+ * Step 5: what becomes of the lease, piece by piece. Our only memory region overlaps
+ * each of them, so what counts is whether one is gone, and by when the first one goes.
  */
-static unsigned int remaining(int fd)
+struct news {
+	int revoked;
+	unsigned int remaining_ms;	/* UINT_MAX: nothing is being broken */
+};
+
+static struct news get_news(int fd)
 {
 	struct layout_lease piece = {
 		.size = sizeof(piece),
 		.flags = LAYOUT_LEASE_BROKEN,
 	};
-	unsigned int left = UINT_MAX;
+	struct news news = { .remaining_ms = UINT_MAX };
 
 	while (!fcntl(fd, F_GETLAYOUT, &piece) && piece.state != LAYOUT_LEASE_NONE) {
-		if (piece.state == LAYOUT_LEASE_BREAKING && piece.remaining_ms < left)
-			left = piece.remaining_ms;
+		if (piece.state == LAYOUT_LEASE_REVOKED)
+			news.revoked = 1;
+		else if (piece.remaining_ms < news.remaining_ms)
+			news.remaining_ms = piece.remaining_ms;
 		piece.flags |= LAYOUT_LEASE_NEXT;
 	}
-	return left;
+	return news;
 }
 
 /* Step 6. */
@@ -151,12 +153,13 @@ static int without_lease(struct rdma *rdma, void *map, size_t len)
 int main(int argc, char **argv)
 {
 	struct address mr_address = {};
-	struct signalfd_siginfo info;
 	struct pollfd pfd[2] = {};
+	struct news news;
 	struct ibv_mr *mr;
 	struct rdma rdma;
 	struct stat st;
 	int fd, sock, silent;
+	__u64 count;
 	void *map;
 
 	demo_who = "server";
@@ -201,18 +204,21 @@ int main(int argc, char **argv)
 			break;
 		if (!(pfd[0].revents & POLLIN))
 			continue;
-		if (read(pfd[0].fd, &info, sizeof(info)) != sizeof(info))
-			die("signalfd");
+		if (read(pfd[0].fd, &count, sizeof(count)) != sizeof(count))
+			die("eventfd");
+		news = get_news(fd);
 
-		if (info.ssi_code == POLL_HUP) {
-			say("signal: my memory region is revoked");
+		if (news.remaining_ms == UINT_MAX) {
+			if (!mr || !news.revoked)
+				continue;
+			say("event: my memory region is revoked");
 			event("revoked");
 		} else if (silent) {
-			say("signal: %u ms left to let go. I do nothing",
-			    remaining(fd));
+			say("event: %u ms left to let go. I do nothing",
+			    news.remaining_ms);
 			event("told");
 		} else {
-			say("signal: %u ms left to let go", remaining(fd));
+			say("event: %u ms left to let go", news.remaining_ms);
 			event("told");
 			let_go(fd, mr);
 			mr = NULL;

@@ -36,6 +36,8 @@
  * @len: length in bytes; 0 reaches to infinity, beyond any end of file
  * @generation: out: of the grant, F_GETLAYOUT only. Each grant of this system has
  *	a larger one than those before; 0: the kernel does not know any
+ * @event_fd: with LAYOUT_LEASE_EVENTFD: an eventfd, or -1; else 0
+ * @__pad: 0
  *
  * Programs clear it before they fill it in: what they do not know must be 0.
  */
@@ -48,16 +50,21 @@ struct layout_lease {
 	__u64	start;
 	__u64	len;
 	__u64	generation;
+	__s32	event_fd;
+	__u32	__pad;
 };
 
 #define LAYOUT_LEASE_SIZE_VER0	32	/* sizeof first published struct */
-#define LAYOUT_LEASE_SIZE_VER1	40	/* with generation */
+#define LAYOUT_LEASE_SIZE_VER1	48	/* with generation and event_fd */
 
-/* Flags of F_SETLAYOUT, one at a time and only with F_UNLCK */
+/* Flags of F_SETLAYOUT with F_UNLCK, one at a time */
 #define LAYOUT_LEASE_REVOKE	0x1	/* revoke what is attached to the range */
 #define LAYOUT_LEASE_SEIZE	0x2	/* CAP_SYS_ADMIN: everybody's leases, now */
 #define LAYOUT_LEASE_SEIZE_FS	0x4	/* the same for the whole filesystem */
 #define LAYOUT_LEASE_BREAK	0x8	/* who may write: ask everybody to let go */
+
+/* Flags of F_SETLAYOUT with F_RDLCK and F_WRLCK */
+#define LAYOUT_LEASE_EVENTFD	0x40	/* count breaks and revocations there */
 
 /* Flags of F_GETLAYOUT */
 #define LAYOUT_LEASE_BROKEN	0x10	/* skip what is granted */

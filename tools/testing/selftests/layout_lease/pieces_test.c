@@ -96,7 +96,7 @@ LL_TEST(time_left)
 	ASSERT_EQ(0, ftruncate(fd, 4 * MB2));
 	ASSERT_EQ(0, fcntl(fd, F_SETSIG, SIGRTMIN));
 	map = ll_map(fd, 2 * MB2, ll_pg, PROT_READ | PROT_WRITE);
-	ASSERT_NE(NULL, map);
+	ASSERT_NE(MAP_FAILED, (void *)map);
 	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
 	mr = ll_reg(r, map, ll_pg, LL_ACCESS);
 	ASSERT_NE(NULL, mr);
