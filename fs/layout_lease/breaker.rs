@@ -132,7 +132,7 @@ impl Index {
             }
         }
         drop(inner);
-        this.retire_if_empty();
+        this.settle();
     }
 
     /// Revokes, at once, what a holder has attached through an open file, and waits for it.
@@ -155,8 +155,8 @@ impl Index {
         Ok(inner)
     }
 
-    /// The process of an open file may have died during a break: then what breaks wait for has no
-    /// grace period any more.
+    /// The process of an open file may have died while somebody waits for it: then what breaks wait for
+    /// has no grace period any more.
     pub(crate) fn reap(this: &Arc<Self>, file: FileId) {
         let mut inner = this.inner.lock();
         let Some(holder) = inner
@@ -167,6 +167,8 @@ impl Index {
         else {
             return;
         };
+        // Who waits for a lease of it may take it.
+        this.changed.notify_all();
         let now = now_ms();
         let mut waited_for = false;
         let mut attached = holder.state(&inner).attached.cursor(Range::ALL.interval());
@@ -208,7 +210,7 @@ impl Index {
         inner.promises.expire(now_ms());
         self.schedule(&inner);
         drop(inner);
-        self.retire_if_empty();
+        self.settle();
     }
 
     fn run_worker_at(self: &Arc<Self>, deadline: u64) {

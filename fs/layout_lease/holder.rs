@@ -152,6 +152,15 @@ impl RawHolder {
         }
     }
 
+    /// Somebody waits for a lease of it: has waiters of the index woken when the process dies, if it is
+    /// linked.
+    pub(crate) fn watch(&mut self) {
+        if self.linked {
+            // SAFETY: It is linked, so that its file is valid.
+            unsafe { bindings::layout_holder_watch(self.holder.as_ptr()) };
+        }
+    }
+
     /// Names the process in the log: a device does not stop.
     pub(crate) fn warn(&self) {
         if self.linked {

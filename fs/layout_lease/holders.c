@@ -41,14 +41,14 @@
  */
 static DEFINE_XARRAY_ALLOC1(holders);
 
-/* The process was notified of a break, and its death would end the grace period. */
-#define HOLDER_NOTIFIED	XA_MARK_1
+/* Somebody waits for the process, and its death would end that: a break, or a lease. */
+#define HOLDER_WATCHED	XA_MARK_1
 
 /**
  * struct layout_holder - an open file through which a process holds leases
  * @lease: entry in /proc/locks and in the fdinfo of the file
  * @fown: the process (thread group) as target of signals
- * @death: waits for the death of the process, from the first break on
+ * @death: waits for the death of the process, as soon as somebody waits for it
  * @ops: of the module, which it keeps
  * @ucounts: the user who pays for the leases
  * @id: in the array of all holders
@@ -121,8 +121,8 @@ bool layout_holder_is_dead(const struct layout_holder *holder)
 EXPORT_SYMBOL_GPL(layout_holder_is_dead);
 
 /*
- * Like layout_next_leased_file(), for processes that died after they were
- * notified of a break. Advances *id past the one it returns. Returns each once:
+ * Like layout_next_leased_file(), for processes that died after somebody began
+ * to wait for them. Advances *id past the one it returns. Returns each once:
  * later breaks check for a dead process themselves.
  */
 static struct file *next_file_of_dead(unsigned long *id)
@@ -132,9 +132,9 @@ static struct file *next_file_of_dead(unsigned long *id)
 
 	do {
 		xa_lock(&holders);
-		holder = xa_find(&holders, id, ULONG_MAX, HOLDER_NOTIFIED);
+		holder = xa_find(&holders, id, ULONG_MAX, HOLDER_WATCHED);
 		if (holder && layout_holder_is_dead(holder)) {
-			__xa_clear_mark(&holders, *id, HOLDER_NOTIFIED);
+			__xa_clear_mark(&holders, *id, HOLDER_WATCHED);
 			file = get_file_of(holder);
 		}
 		xa_unlock(&holders);
@@ -144,7 +144,7 @@ static struct file *next_file_of_dead(unsigned long *id)
 	return file;
 }
 
-/* Some process that was notified of a break has died. */
+/* Some process that somebody waits for has died. */
 static void reap_holders(struct work_struct *work)
 {
 	unsigned long id = 0;
@@ -341,11 +341,18 @@ static void watch_holder(struct layout_holder *holder)
 {
 	if (list_empty(&holder->death.entry))
 		add_wait_queue(&holder->fown.pid->wait_pidfd, &holder->death);
-	xa_set_mark(&holders, holder->id, HOLDER_NOTIFIED);
+	xa_set_mark(&holders, holder->id, HOLDER_WATCHED);
 	/* Or it has died already. */
 	if (layout_holder_is_dead(holder))
 		schedule_work(&reap_work);
 }
+
+/* Linked. Somebody waits for a lease of it, who could have it if the process died. */
+void layout_holder_watch(struct layout_holder *holder)
+{
+	watch_holder(holder);
+}
+EXPORT_SYMBOL_GPL(layout_holder_watch);
 
 /*
  * Linked. Counts in the eventfd that came with a lease, and sends what F_SETSIG of the

@@ -289,8 +289,8 @@ static const struct layout_lease_ops *provider_get_or_load(void)
 	return ops;
 }
 
-static int grant(const struct layout_lease_ops *ops, struct file *file, int fd,
-		 u64 start, u64 last, bool exclusive, int event_fd)
+static int try_grant(const struct layout_lease_ops *ops, struct file *file,
+		     int fd, u64 start, u64 last, bool exclusive, int event_fd)
 {
 	struct inode *inode = file_inode(file);
 	struct layout_holder *holder;
@@ -313,8 +313,41 @@ static int grant(const struct layout_lease_ops *ops, struct file *file, int fd,
 	return error;
 }
 
+/*
+ * Sleep until it may be granted. Breaks end by themselves; a lease of another process
+ * need not, and its holder may want one of ours: that is waited for until @until.
+ * Changes are not excluded meanwhile, since breaks are waited for, and no lock is held.
+ */
+static int wait_for_lease(struct inode *inode, u64 start, u64 last,
+			  bool exclusive, u64 until)
+{
+	CLASS(layout_index, found)(inode);
+
+	/* Without an index there is nothing in the way. */
+	if (!found.index)
+		return 0;
+	return found.ops->wait(found.index, start, last, exclusive, until);
+}
+
+static int grant(const struct layout_lease_ops *ops, struct file *file, int fd,
+		 u64 start, u64 last, bool exclusive, int event_fd, bool wait)
+{
+	u64 until = layout_lease_now_ms() + layout_lease_grace_ms();
+	int error;
+
+	do {
+		error = try_grant(ops, file, fd, start, last, exclusive,
+				  event_fd);
+		if (error != -EAGAIN || !wait)
+			return error;
+		error = wait_for_lease(file_inode(file), start, last, exclusive,
+				       until);
+	} while (!error);
+	return error;
+}
+
 static int do_set_lease(struct file *file, int fd, u64 start, u64 last, int type,
-			int event_fd)
+			int event_fd, bool wait)
 {
 	struct inode *inode = file_inode(file);
 	vfsuid_t vfsuid = i_uid_into_vfsuid(file_mnt_idmap(file), inode);
@@ -336,15 +369,16 @@ static int do_set_lease(struct file *file, int fd, u64 start, u64 last, int type
 	ops = provider_get_or_load();
 	if (!ops)
 		return -EOPNOTSUPP;
-	error = grant(ops, file, fd, start, last, type == F_WRLCK, event_fd);
+	error = grant(ops, file, fd, start, last, type == F_WRLCK, event_fd,
+		      wait);
 	layout_provider_put(ops);
 	return error;
 }
 
 int layout_set_lease(struct file *file, int fd, u64 start, u64 last, int type,
-		     int event_fd)
+		     int event_fd, bool wait)
 {
-	int error = do_set_lease(file, fd, start, last, type, event_fd);
+	int error = do_set_lease(file, fd, start, last, type, event_fd, wait);
 
 	if (error)
 		trace_layout_lease_deny(file_inode(file), type, start, last, 0,

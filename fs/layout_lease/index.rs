@@ -58,9 +58,11 @@ use kernel::{
         Arc,
         ArcBorrow,
         CondVar,
+        CondVarTimeoutResult,
         Mutex,
         UniqueArc, //
     },
+    time::msecs_to_jiffies,
     types::ForeignOwnable,
     workqueue::{
         self,
@@ -97,7 +99,7 @@ pub(crate) struct Index {
     inode: Inode,
     #[pin]
     pub(crate) inner: Mutex<Inner>,
-    /// An attachment is gone.
+    /// An attachment, a lease, a break or a promise is gone, or a process that somebody waits for.
     #[pin]
     pub(crate) changed: CondVar,
     /// Revokes what is overdue, see `breaker.rs`.
@@ -127,6 +129,15 @@ pub(crate) struct Inner {
     pub(crate) expiring: Option<Range>,
     /// Of breaks and revocations, so that a holder is notified once of each.
     pub(crate) serial: u64,
+}
+
+/// What is in the way of a lease.
+enum Blocked {
+    /// A break, what is kept free for one, or a lease of the current process that is being broken. It
+    /// ends by itself, since holders have deadlines.
+    Break,
+    /// A lease of another process, which may keep it for as long as it likes.
+    Lease(Arc<Holder>),
 }
 
 /// An index was retired while the caller looked it up. Look again.
@@ -207,7 +218,7 @@ impl Index {
             };
             drop(inner);
             Self::revoke_and_wait(this, &dead, &Range::ALL)?.forget(&dead);
-            this.retire_if_empty();
+            this.settle();
         }
     }
 
@@ -223,8 +234,9 @@ impl Index {
         kind: Kind,
     ) -> Result<Result, Retired> {
         let result = Self::try_grant(this, file, raw, range, kind);
-        // Whatever went wrong, an index that holds nothing does not stay.
-        this.retire_if_empty();
+        // Whatever went wrong, an index that holds nothing does not stay. And a lease may be shared now
+        // that was exclusive.
+        this.settle();
         result
     }
 
@@ -270,9 +282,10 @@ impl Index {
                 holder
             }
         };
-        let result = inner
-            .check_grant(range, kind)
-            .and_then(|()| inner.replace(&holder, range, Some(kind), &mut prealloc));
+        let result = match inner.blocked(range, kind) {
+            None => inner.replace(&holder, range, Some(kind), &mut prealloc),
+            Some(_) => Err(EAGAIN),
+        };
         match result {
             Ok(()) => {
                 let present = &mut holder.state_mut(&mut inner).raw;
@@ -285,6 +298,40 @@ impl Index {
             Err(_) => inner.forget_without_leases(&holder),
         }
         Ok(result)
+    }
+
+    /// Sleeps until nothing is in the way of a lease of the current process any more, as far as is known
+    /// here: try again. [`EAGAIN`]: at `until` a lease of another process still is; [`ERESTARTSYS`].
+    ///
+    /// What ends by itself is waited for without a limit of our own. A lease of another process has one,
+    /// since that process may wait for a lease of ours.
+    ///
+    /// Process context. The caller holds no lock, and does not exclude changes of the layout: breaks
+    /// are waited for.
+    pub(crate) fn wait(this: &Arc<Self>, range: &Range, kind: Kind, until: u64) -> Result {
+        let mut inner = this.inner.lock();
+        while !inner.retired {
+            let ms = match inner.blocked(range, kind) {
+                None => break,
+                Some(Blocked::Break) => i32::MAX as u64,
+                // `make_way` takes it back.
+                Some(Blocked::Lease(holder)) if holder.is_dead(&inner) => break,
+                Some(Blocked::Lease(holder)) => {
+                    holder.state_mut(&mut inner).raw.watch();
+                    match until.saturating_sub(now_ms()) {
+                        0 => return Err(EAGAIN),
+                        left => left.min(i32::MAX as u64),
+                    }
+                }
+            };
+            let jiffies = msecs_to_jiffies(ms as u32);
+            if let CondVarTimeoutResult::Signal { .. } =
+                this.changed.wait_interruptible_timeout(&mut inner, jiffies)
+            {
+                return Err(ERESTARTSYS);
+            }
+        }
+        Ok(())
     }
 
     /// Returns whether there are leases that were not taken back.
@@ -320,7 +367,7 @@ impl Index {
         inner.replace(&holder, range, None, &mut prealloc)?;
         inner.forget_without_leases(&holder);
         drop(inner);
-        this.retire_if_empty();
+        this.settle();
         Ok(())
     }
 
@@ -394,7 +441,7 @@ impl Index {
             inner.forget(&holder);
         }
         drop(inner);
-        this.retire_if_empty();
+        this.settle();
     }
 
     /// Attaches memory to the leases of the current process that cover `bytes`.
@@ -445,8 +492,15 @@ impl Index {
         drop(file);
     }
 
-    /// Withdraws an index that holds nothing any more.
-    pub(crate) fn retire_if_empty(self: &Arc<Self>) {
+    /// Something may be gone: wakes who waits for it, and withdraws an index that holds nothing any more.
+    ///
+    /// Not under the index lock.
+    pub(crate) fn settle(self: &Arc<Self>) {
+        self.changed.notify_all();
+        self.retire_if_empty();
+    }
+
+    fn retire_if_empty(self: &Arc<Self>) {
         let mut inner = self.inner.lock();
         if inner.retired
             || !inner.holders.is_empty()
@@ -470,7 +524,7 @@ impl Index {
     /// The inode goes away, with no lease and no break left.
     pub(crate) fn evict(this: &Arc<Self>) {
         this.inner.lock().promises.clear();
-        this.retire_if_empty();
+        this.settle();
     }
 }
 
@@ -561,25 +615,22 @@ impl Inner {
             .map(|(_, lease)| lease.holder.clone())
     }
 
-    /// Returns why the current process may not get or change a lease on `range`.
-    fn check_grant(&mut self, range: &Range, kind: Kind) -> Result {
+    /// Returns what is in the way if the current process wants to get or change a lease on `range`.
+    fn blocked(&mut self, range: &Range, kind: Kind) -> Option<Blocked> {
         self.promises.expire(now_ms());
         if self.breaks.overlaps(range) || self.promises.overlaps(range) {
-            return Err(EAGAIN);
+            return Some(Blocked::Break);
         }
-        for (part, lease) in self.leases_in(range) {
+        self.leases_in(range).find_map(|(part, lease)| {
             let state = self.state_of(&part, &lease);
-            let refused = if lease.holder.is_current(self) {
+            if lease.holder.is_current(self) {
                 // The broken part never becomes usable again.
-                state == State::Breaking
+                (state == State::Breaking).then_some(Blocked::Break)
             } else {
-                state.is_live() && kind.conflicts(lease.kind)
-            };
-            if refused {
-                return Err(EAGAIN);
+                let conflicts = state.is_live() && kind.conflicts(lease.kind);
+                conflicts.then(|| Blocked::Lease(lease.holder.clone()))
             }
-        }
-        Ok(())
+        })
     }
 
     /// Finds leases of the current process that cover a range, through one open file: for writable

@@ -23,6 +23,8 @@ struct workqueue_struct;
  * @make_way: take back what dead holders have that is in the way of a lease
  * @set: grant, upgrade or downgrade, while changes of the layout are excluded;
  *	consumes the holder in any case
+ * @wait: sleep, interruptibly, until nothing is in the way of a lease of the current
+ *	process; -EAGAIN: a lease of another process still is at the time @until
  * @unset: F_UNLCK; with @revoke also what is attached
  * @get: F_GETLAYOUT; fills in the first lease in the range, if there is one; with
  *	@broken the first one that is not granted any more
@@ -52,6 +54,8 @@ struct layout_lease_ops {
 	int (*make_way)(void *index, struct file *file, u64 start, u64 last);
 	int (*set)(struct file *file, struct layout_holder *holder, u64 start,
 		   u64 last, bool exclusive);
+	int (*wait)(void *index, u64 start, u64 last, bool exclusive,
+		    u64 until);
 	int (*unset)(void *index, struct file *file, u64 start, u64 last,
 		     bool revoke);
 	void (*get)(void *index, struct file *file, u64 start, u64 last,
@@ -101,7 +105,7 @@ void layout_lease_revoked(const struct file *file, unsigned long count,
 
 /* For request.rs, in hooks.c and break.c */
 int layout_set_lease(struct file *file, int fd, u64 start, u64 last, int type,
-		     int event_fd);
+		     int event_fd, bool wait);
 int layout_unset_lease(struct file *file, u64 start, u64 last, bool revoke);
 void layout_get_lease(struct file *file, u64 start, u64 last, bool broken,
 		      struct layout_lease *lease);
@@ -129,6 +133,7 @@ void layout_holder_set_breaking(struct layout_holder *holder, bool breaking);
 bool layout_holder_charge(struct layout_holder *holder, unsigned long more);
 void layout_holder_uncharge(struct layout_holder *holder, unsigned long less);
 void layout_holder_notify(struct layout_holder *holder, int reason);
+void layout_holder_watch(struct layout_holder *holder);
 void layout_holder_warn(const struct layout_holder *holder);
 bool layout_holder_is_current(const struct layout_holder *holder);
 bool layout_holder_is_dead(const struct layout_holder *holder);

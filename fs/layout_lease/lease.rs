@@ -24,6 +24,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    pub(crate) fn new(exclusive: bool) -> Self {
+        match exclusive {
+            true => Kind::Exclusive,
+            false => Kind::Shared,
+        }
+    }
+
     /// As in `fcntl(2)`.
     pub(crate) fn to_type(self) -> u16 {
         match self {

@@ -46,6 +46,7 @@ pub(crate) const OPS: bindings::layout_lease_ops = bindings::layout_lease_ops {
     index_put: Some(index_put),
     make_way: Some(make_way),
     set: Some(set),
+    wait: Some(wait),
     unset: Some(unset),
     get: Some(get),
     show: Some(show),
@@ -86,6 +87,11 @@ with_index! {
     fn make_way(index, file: *mut bindings::file, start: u64, last: u64) -> c_int {
         let range = Range { start, last };
         from_result(|| Index::make_way(&index, FileId::new(file), &range).map(|()| 0))
+    }
+
+    fn wait(index, start: u64, last: u64, exclusive: bool, until: u64) -> c_int {
+        let (range, kind) = (Range { start, last }, Kind::new(exclusive));
+        from_result(|| Index::wait(&index, &range, kind, until).map(|()| 0))
     }
 
     fn unset(
@@ -151,11 +157,7 @@ unsafe extern "C" fn set(
 ) -> c_int {
     // SAFETY: The caller gives us the holder, which is not linked.
     let mut raw = Some(unsafe { RawHolder::from_raw(holder) });
-    let range = Range { start, last };
-    let kind = match exclusive {
-        true => Kind::Exclusive,
-        false => Kind::Shared,
-    };
+    let (range, kind) = (Range { start, last }, Kind::new(exclusive));
     from_result(|| loop {
         // SAFETY: The file is valid, and so is its inode, which never changes.
         let inode = NonNull::new(unsafe { (*file).f_inode }).ok_or(EINVAL)?;

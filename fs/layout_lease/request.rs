@@ -74,9 +74,16 @@ impl Range {
 /// What `F_SETLAYOUT` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Request {
-    /// A lease of this type, `F_RDLCK` or `F_WRLCK`; and an eventfd for the open file, see
-    /// `layout_holder_alloc()`.
-    Set(u16, Range, c_int),
+    /// A lease.
+    Set {
+        /// `F_RDLCK` or `F_WRLCK`.
+        kind: u16,
+        range: Range,
+        /// An eventfd for the open file, see `layout_holder_alloc()`.
+        event: c_int,
+        /// Sleep as long as something is in the way.
+        wait: bool,
+    },
     /// No lease; and revoke what is attached, or fail if something is.
     Unset(Range, bool),
     /// Nobody's lease, now.
@@ -88,6 +95,9 @@ enum Request {
 }
 
 impl Request {
+    /// Flags that go with a lease.
+    const SET_FLAGS: u32 = bindings::LAYOUT_LEASE_EVENTFD | bindings::LAYOUT_LEASE_WAIT;
+
     fn parse_event(arg: &Argument) -> Result<c_int> {
         match arg.flags & bindings::LAYOUT_LEASE_EVENTFD {
             _ if arg.__pad != 0 => Err(EINVAL),
@@ -111,9 +121,12 @@ impl Request {
         }
         let range = Range::parse(arg, is_regular)?;
         match (arg.type_, arg.flags) {
-            (F_RDLCK | F_WRLCK, 0 | bindings::LAYOUT_LEASE_EVENTFD) => {
-                Ok(Self::Set(arg.type_, range, event))
-            }
+            (kind @ (F_RDLCK | F_WRLCK), flags) if flags & !Self::SET_FLAGS == 0 => Ok(Self::Set {
+                kind,
+                range,
+                event,
+                wait: flags & bindings::LAYOUT_LEASE_WAIT != 0,
+            }),
             (F_UNLCK, 0) => Ok(Self::Unset(range, false)),
             (F_UNLCK, bindings::LAYOUT_LEASE_REVOKE) => Ok(Self::Unset(range, true)),
             (F_UNLCK, bindings::LAYOUT_LEASE_SEIZE) => Ok(Self::Seize(range)),
@@ -133,9 +146,12 @@ impl Request {
         // SAFETY: The file is valid, and ranges are only made of regular ones.
         to_result(unsafe {
             match self {
-                Self::Set(kind, Range { start, last }, event) => {
-                    bindings::layout_set_lease(file, fd, start, last, kind.into(), event)
-                }
+                Self::Set {
+                    kind,
+                    range: Range { start, last },
+                    event,
+                    wait,
+                } => bindings::layout_set_lease(file, fd, start, last, kind.into(), event, wait),
                 Self::Unset(Range { start, last }, revoke) => {
                     bindings::layout_unset_lease(file, start, last, revoke)
                 }
@@ -346,18 +362,27 @@ mod tests {
             LAYOUT_LEASE_BREAK as BREAK,
             LAYOUT_LEASE_REVOKE as REVOKE,
             LAYOUT_LEASE_SEIZE as SEIZE,
-            LAYOUT_LEASE_SEIZE_FS as SEIZE_FS, //
+            LAYOUT_LEASE_SEIZE_FS as SEIZE_FS,
+            LAYOUT_LEASE_WAIT as WAIT, //
         };
         let parse = |type_, flags, is_regular| {
             Request::parse(&argument(type_, flags, 0, 1), is_regular).ok()
         };
         let range = Range { start: 0, last: 0 };
+        let event = bindings::LAYOUT_EVENT_KEEP;
         for kind in [F_RDLCK, F_WRLCK] {
-            assert_eq!(
-                parse(kind, 0, true),
-                Some(Request::Set(kind, range, bindings::LAYOUT_EVENT_KEEP))
-            );
+            for (flags, wait) in [(0, false), (WAIT, true)] {
+                let set = Request::Set {
+                    kind,
+                    range,
+                    event,
+                    wait,
+                };
+                assert_eq!(parse(kind, flags, true), Some(set));
+            }
         }
+        assert_eq!(parse(F_UNLCK, WAIT, true), None);
+        assert_eq!(parse(F_RDLCK, WAIT | REVOKE, true), None);
         assert_eq!(parse(F_UNLCK, 0, true), Some(Request::Unset(range, false)));
         assert_eq!(
             parse(F_UNLCK, REVOKE, true),
@@ -400,7 +425,7 @@ mod tests {
                 ..argument(type_, flags, 0, 1)
             };
             match Request::parse(&arg, true) {
-                Ok(Request::Set(_, _, event)) => Ok(event),
+                Ok(Request::Set { event, .. }) => Ok(event),
                 Ok(_) => Err(ENOENT),
                 Err(error) => Err(error),
             }

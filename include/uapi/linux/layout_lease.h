@@ -65,6 +65,7 @@ struct layout_lease {
 
 /* Flags of F_SETLAYOUT with F_RDLCK and F_WRLCK */
 #define LAYOUT_LEASE_EVENTFD	0x40	/* count breaks and revocations there */
+#define LAYOUT_LEASE_WAIT	0x80	/* sleep until it can be granted */
 
 /* Flags of F_GETLAYOUT */
 #define LAYOUT_LEASE_BROKEN	0x10	/* skip what is granted */

@@ -369,7 +369,7 @@ inline retire_if_empty(i)
  * The holder: system calls
  */
 
-/* do_set_lease(), set(), Index::grant(), Inner::check_grant() */
+/* do_set_lease(), set(), Index::grant(), Inner::blocked() */
 inline set_lease(h, i, ok, done)
 {
 CALL {

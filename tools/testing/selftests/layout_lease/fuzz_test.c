@@ -491,8 +491,9 @@ static unsigned int random_flags(void)
 		16, 0x80000000,
 	};
 
-	/* Leases with an eventfd have tests of their own. */
-	return once_in(16) ? next_random(randomness) & ~LAYOUT_LEASE_EVENTFD :
+	/* Leases with an eventfd, and those that are waited for, have their own tests. */
+	return once_in(16) ? next_random(randomness) &
+			     ~(LAYOUT_LEASE_EVENTFD | LAYOUT_LEASE_WAIT) :
 	       PICK(known);
 }
 
