@@ -253,6 +253,34 @@ bool layout_is_stable(struct inode *inode)
 }
 EXPORT_SYMBOL_GPL(layout_is_stable);
 
+/* Why they do not, as a word. */
+static const char *why_unstable(const struct inode *inode)
+{
+	if (!IS_DAX(inode))
+		return "not-dax";
+	if (!inode->i_sb->s_op->layout_stable)
+		return "filesystem";
+	/* It was reflinked, or the filesystem is shut down. */
+	return "blocks-move";
+}
+
+/**
+ * layout_lease_refused - tell the tracepoint why something is -EOPNOTSUPP
+ * @inode: the file
+ * @start: first byte
+ * @last: last byte, inclusive
+ * @why: as a word
+ *
+ * The error itself has to be the same for all of them: libraries fall back to
+ * something else on it.
+ */
+void layout_lease_refused(const struct inode *inode, u64 start, u64 last,
+			  const char *why)
+{
+	trace_layout_lease_refuse(inode, start, last, why);
+}
+EXPORT_SYMBOL_GPL(layout_lease_refused);
+
 /*
  * Keep the layout of a file as it is. Each change holds invalidate_lock exclusively
  * from its decision to its commit. Under it shared, a lease is granted and memory
@@ -379,13 +407,17 @@ int layout_set_lease(struct file *file, int fd, u64 start, u64 last, int type,
 		     int event_fd, bool wait)
 {
 	int error = do_set_lease(file, fd, start, last, type, event_fd, wait);
+	struct inode *inode = file_inode(file);
 
-	if (error)
-		trace_layout_lease_deny(file_inode(file), type, start, last, 0,
-					error);
-	else
-		trace_layout_lease_grant(file_inode(file), type, start, last, 0,
-					 0);
+	if (!error) {
+		trace_layout_lease_grant(inode, type, start, last, 0, 0);
+		return 0;
+	}
+	trace_layout_lease_deny(inode, type, start, last, 0, error);
+	if (error == -EOPNOTSUPP && trace_layout_lease_refuse_enabled())
+		layout_lease_refused(inode, start, last,
+				     layout_is_stable(inode) ? "no-module" :
+				     why_unstable(inode));
 	return error;
 }
 
@@ -450,6 +482,14 @@ void layout_lease_evict(struct inode *inode)
  * Consumers
  */
 
+/* Why nothing can be attached that is -EOPNOTSUPP, as a word. */
+static const char *why_refused(struct inode *inode)
+{
+	if (!layout_is_stable(inode))
+		return why_unstable(inode);
+	return layout_inode_is_leased(inode) ? "other-process" : "no-lease";
+}
+
 /**
  * layout_lease_attach - tie pages about to be pinned to a lease
  * @file: the file that the pages are mapped from
@@ -481,7 +521,7 @@ layout_lease_attach(struct file *file, u64 start, u64 last, bool write,
 	struct inode *inode = file_inode(file);
 
 	if (!layout_leases_exist())
-		return attachment;
+		goto refused;
 	/* As a page fault: changes of the layout are excluded. */
 	filemap_invalidate_lock_shared(inode->i_mapping);
 	scoped_class(layout_index, found, inode)
@@ -493,6 +533,11 @@ layout_lease_attach(struct file *file, u64 start, u64 last, bool write,
 	filemap_invalidate_unlock_shared(inode->i_mapping);
 	trace_layout_lease_attach(inode, start, last,
 				  PTR_ERR_OR_ZERO(attachment));
+	if (attachment != ERR_PTR(-EOPNOTSUPP))
+		return attachment;
+refused:
+	if (trace_layout_lease_refuse_enabled())
+		layout_lease_refused(inode, start, last, why_refused(inode));
 	return attachment;
 }
 EXPORT_SYMBOL_GPL(layout_lease_attach);

@@ -150,6 +150,8 @@ layout_lease_attach(struct file *file, u64 start, u64 last, bool write,
 		    const struct layout_consumer_ops *ops, void *data);
 void layout_lease_detach(struct layout_attachment *attachment);
 bool layout_is_stable(struct inode *inode);
+void layout_lease_refused(const struct inode *inode, u64 start, u64 last,
+			  const char *why);
 int layout_pin_begin(void);
 void layout_pin_end(int section);
 

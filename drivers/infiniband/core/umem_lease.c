@@ -246,6 +246,40 @@ void umem_lease_pinned(struct umem_pieces *pieces)
 	pieces->in_section = false;
 }
 
+/**
+ * umem_lease_refused - tell a tracepoint why pages could not be pinned
+ * @addr: the first one that could not, of the current process
+ * @revocable: the driver can take them back
+ * @err: what pinning it said; only -EOPNOTSUPP, on which libraries fall back to
+ *	something else, has several reasons
+ *
+ * May sleep, and takes mmap_lock. Not between umem_lease_pin() and
+ * umem_lease_pinned().
+ */
+void umem_lease_refused(unsigned long addr, bool revocable, int err)
+{
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	const char *why;
+	u64 pos;
+
+	if (err != -EOPNOTSUPP || mmap_read_lock_killable(mm))
+		return;
+	vma = vma_lookup(mm, addr);
+	if (vma && vma_is_fsdax(vma)) {
+		if (!revocable)
+			why = "driver";
+		else if (!vma_is_leasable(vma))
+			why = "private-mapping";
+		else
+			why = "page";	/* shared by files, or going away */
+		pos = (u64)linear_page_index(vma, addr) << PAGE_SHIFT;
+		layout_lease_refused(file_inode(vma->vm_file), pos,
+				     pos + PAGE_SIZE - 1, why);
+	}
+	mmap_read_unlock(mm);
+}
+
 /* What a device wrote into the CPU cache is not tracked by the filesystem. */
 static void flush_pages(struct ib_umem *umem)
 {

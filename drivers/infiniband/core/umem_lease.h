@@ -48,6 +48,7 @@ int umem_lease_pin(struct umem_pieces *pieces, unsigned long addr,
 		   unsigned long nr, unsigned int gup_flags,
 		   struct page **pages);
 void umem_lease_pinned(struct umem_pieces *pieces);
+void umem_lease_refused(unsigned long addr, bool revocable, int err);
 bool umem_lease_release(struct ib_umem *umem);
 void umem_lease_device_gone(struct ib_device *device);
 
@@ -67,6 +68,11 @@ static inline int umem_lease_pin(struct umem_pieces *pieces,
 }
 
 static inline void umem_lease_pinned(struct umem_pieces *pieces)
+{
+}
+
+static inline void umem_lease_refused(unsigned long addr, bool revocable,
+				      int err)
 {
 }
 

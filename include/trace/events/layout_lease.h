@@ -126,6 +126,34 @@ TRACE_EVENT(layout_lease_attach,
 		  __entry->start, __entry->last, __entry->error)
 );
 
+/* Why something is EOPNOTSUPP; the task of the event is the one that asks. */
+TRACE_EVENT(layout_lease_refuse,
+	TP_PROTO(const struct inode *inode, u64 start, u64 last,
+		 const char *why),
+
+	TP_ARGS(inode, start, last, why),
+
+	TP_STRUCT__entry(
+		__field(dev_t, s_dev)
+		__field(u64, i_ino)
+		__field(u64, start)
+		__field(u64, last)
+		__string(why, why)
+	),
+
+	TP_fast_assign(
+		__entry->s_dev = inode->i_sb->s_dev;
+		__entry->i_ino = inode->i_ino;
+		__entry->start = start;
+		__entry->last = last;
+		__assign_str(why);
+	),
+
+	TP_printk("dev=%02x:%02x ino=%llu start=%llu last=%llu why=%s",
+		  MAJOR(__entry->s_dev), MINOR(__entry->s_dev), __entry->i_ino,
+		  __entry->start, __entry->last, __get_str(why))
+);
+
 /* The task of the event is the breaker. */
 TRACE_EVENT(layout_lease_break,
 	TP_PROTO(const struct inode *inode, u64 start, u64 last,

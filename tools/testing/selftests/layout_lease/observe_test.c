@@ -407,4 +407,62 @@ LL_TEST(tracepoints)
 	EXPECT_EQ(0, ll_sh("rmdir " TRACING));
 }
 
+/* " ino=N ", as events have it. */
+static void name_of(int fd, char ino[32])
+{
+	struct stat st = {};
+
+	fstat(fd, &st);
+	snprintf(ino, 32, " ino=%llu ", (unsigned long long)st.st_ino);
+}
+
+/* EOPNOTSUPP has several reasons, and it says which. */
+LL_TEST(refusals)
+{
+	int fd = open(self->path, O_RDWR), memfd = memfd_create("not-dax", 0);
+	char ino[32], not_dax[32], copy[PATH_MAX];
+	char *map, *private;
+
+	if (access("/sys/kernel/tracing/events/layout_lease/layout_lease_refuse", F_OK))
+		SKIP(return, "the kernel has no such tracepoint");
+	name_of(fd, ino);
+	name_of(memfd, not_dax);
+	map = ll_map(fd, 0, LEN, PROT_READ | PROT_WRITE);
+	private = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	ASSERT_NE(MAP_FAILED, (void *)map);
+	ASSERT_NE(MAP_FAILED, (void *)private);
+	ASSERT_EQ(0, ll_sh("mkdir -p " TRACING " && echo > " TRACING "/trace"));
+	ASSERT_EQ(0, ll_write_str(TRACING "/events/layout_lease/enable", "1"));
+
+	EXPECT_EQ(-EOPNOTSUPP, ll_lease(memfd, F_RDLCK, 0, 0));
+	EXPECT_TRUE(traced("layout_lease_refuse", not_dax, "why=not-dax"));
+
+	EXPECT_EQ(EOPNOTSUPP, ll_reg_errno(self->rdma, map, LEN, LL_ACCESS));
+	EXPECT_TRUE(traced("layout_lease_refuse", ino, "why=no-lease"));
+
+	ASSERT_EQ(0, ll_other_lease(self->helper, self->path, F_RDLCK, 0, 0));
+	EXPECT_FALSE(traced("layout_lease_refuse", ino, "why=other-process"));
+	EXPECT_EQ(EOPNOTSUPP, ll_reg_errno(self->rdma, map, LEN, LL_ACCESS));
+	EXPECT_TRUE(traced("layout_lease_refuse", ino, "why=other-process"));
+
+	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	EXPECT_EQ(EOPNOTSUPP, ll_reg_errno(self->rdma, private, LEN, LL_ACCESS));
+	EXPECT_TRUE(traced("layout_lease_refuse", ino, "why=private-mapping"));
+
+	/* No event for what succeeds, or for an error that tells by itself. */
+	EXPECT_FALSE(traced("layout_lease_refuse", ino, "why=driver"));
+	EXPECT_FALSE(traced("layout_lease_refuse", ino, "why=blocks-move"));
+	if (ll_is_xfs()) {
+		ASSERT_EQ(0, ll_unlock(fd));
+		ASSERT_EQ(0, ll_other_unlock(self->helper));
+		snprintf(copy, sizeof(copy), "%.4000s.copy", self->path);
+		ASSERT_EQ(0, ll_clone(self->path, copy, 0, 0));
+		EXPECT_EQ(-EOPNOTSUPP, ll_lease(fd, F_RDLCK, 0, 0));
+		EXPECT_TRUE(traced("layout_lease_refuse", ino, "why=blocks-move"));
+		unlink(copy);
+	}
+	ASSERT_EQ(0, ll_write_str(TRACING "/events/enable", "0"));
+	EXPECT_EQ(0, ll_sh("rmdir " TRACING));
+}
+
 TEST_HARNESS_MAIN
