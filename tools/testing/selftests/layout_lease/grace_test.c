@@ -5,6 +5,7 @@
  * When it is over, leases are granted at once.
  */
 #include <linux/fs.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
@@ -529,6 +530,48 @@ static void poll_and_truncate(int sock, void *arg)
 	ll_put(sock, ret);
 	ll_put(sock, ll_now_ms() - begun);
 	ll_get(sock, INT_MAX);
+}
+
+/* The longest that an event loop stood still, in ms; or -errno. */
+static void loop_and_truncate(int sock, void *arg)
+{
+	struct pollfd tick = { .fd = -1 };
+	int fd = open(arg, O_RDWR), ret;
+	long before, worst = 0;
+
+	do {
+		before = ll_now_ms();
+		ret = start_break(fd);
+		if (!ret)
+			ret = ftruncate(fd, PAGE) ? -errno : 0;
+		if (ll_now_ms() - before > worst)
+			worst = ll_now_ms() - before;
+	} while (ret == -EWOULDBLOCK && !poll(&tick, 1, 20));
+	ll_put(sock, ret ?: (int)worst);
+	ll_get(sock, INT_MAX);
+}
+
+/* It asks, and then changes, and stands still for neither. */
+LL_TEST(event_loop)
+{
+	struct ll_proc p = {};
+	struct held h;
+	long begun;
+	int worst;
+
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
+	ll_set_grace(6);
+	begun = ll_now_ms();
+	ASSERT_EQ(0, ll_proc_start(&p, loop_and_truncate, (void *)self->path));
+	EXPECT_SIGNAL(h.fd, POLL_MSG);
+	worst = ll_get(p.sock, 6000 + LL_SLACK_MS);
+	EXPECT_LE(0, worst);
+	EXPECT_GE(4000, worst);
+	EXPECT_LE(5900, ll_now_ms() - begun);
+	EXPECT_SIGNAL(h.fd, POLL_HUP);
+	EXPECT_TRUE(ll_rkey_is_dead(self->rdma, h.map, h.mr->rkey));
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+	ll_proc_stop(&p);
 }
 
 LL_TEST(break_needs_write_access)
