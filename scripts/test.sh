@@ -45,7 +45,7 @@ once=' errors_test lease_test kinds_test signals_test holders_test breakers_test
 once+='limits_test observe_test ops_test mapping_test bypass_test callers_test '
 once+='durability_test stress_test flush_test siw_test rxe_test faults_test fuzz_test '
 once+='scale_test refused_test readers_test way_back_test barrier_test '
-once+='property_test bystanders_test grace_test '
+once+='property_test bystanders_test grace_test pieces_test event_test wait_test '
 read -ra devices <<<"${TEST_RDMA:-rxe0 siw0}"
 
 # Each program, with the device if there is a choice.

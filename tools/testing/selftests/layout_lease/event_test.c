@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "layout_lease_fixture.h"
@@ -183,6 +184,23 @@ LL_TEST(kept_changed_dropped)
 	ASSERT_EQ(0, punch(self->helper, self->path));
 	EXPECT_EQ(0, count(one));
 	EXPECT_EQ(0, ll_signal(SIGIO, LL_SOON_MS, NULL));
+}
+
+/* Who shares the open file gives none. */
+LL_TEST(heir)
+{
+	int fd = open(self->path, O_RDWR), event = new_event(), status;
+	pid_t pid;
+
+	ASSERT_EQ(0, lease_with(fd, F_RDLCK, event));
+	pid = fork();
+	if (!pid)
+		_exit(lease_with(fd, F_RDLCK, new_event()) != -EBUSY ||
+		      lease_with(fd, F_RDLCK, -1) != -EBUSY);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	ASSERT_EQ(0, punch(self->helper, self->path));
+	EXPECT_EQ(1, count(event));
 }
 
 /* A change that the holder makes itself is no news. */
