@@ -100,6 +100,8 @@ static int attach_piece(struct ib_umem *umem, const struct umem_piece *piece)
  * @umem: the umem, before any page is pinned
  * @pieces: filled in; kvfree() @pieces->piece
  *
+ * Where nobody holds a lease nothing is looked for: pinning refuses those pieces.
+ *
  * Return: 0, with umem->lease set if there are any, or what
  *	layout_lease_attach() says.
  */
@@ -114,6 +116,8 @@ int umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces)
 
 	VMA_ITERATOR(vmi, mm, addr);
 
+	if (!layout_leases_exist())
+		return 0;
 	ret = mmap_read_lock_killable(mm);
 	if (ret)
 		return ret;
@@ -271,6 +275,8 @@ void umem_lease_refused(unsigned long addr, bool revocable, int err)
 			why = "driver";
 		else if (!vma_is_leasable(vma))
 			why = "private-mapping";
+		else if (!layout_leases_exist())
+			why = "no-lease";
 		else
 			why = "page";	/* shared by files, or going away */
 		pos = (u64)linear_page_index(vma, addr) << PAGE_SHIFT;
