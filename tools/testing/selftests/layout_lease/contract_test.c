@@ -23,52 +23,6 @@
  * completed, and the memory region that it was for, are stuck in the queue pair.
  */
 
-/* Before the region is registered: a context that is closed begins with the last. */
-static struct ibv_cq *small_cq(struct ll_rdma *r)
-{
-	struct ibv_qp_init_attr init = r->init;
-
-	if (ibv_destroy_qp(r->qp[LL_B]))
-		return NULL;
-	init.send_cq = r->cq[LL_B];
-	init.recv_cq = ibv_create_cq(r->ctx, 1, NULL, NULL, 0);
-	if (!init.recv_cq)
-		return NULL;
-	r->qp[LL_B] = ibv_create_qp(r->pd, &init);
-	if (!r->qp[LL_B] || ll_rdma_connect(r))
-		return NULL;
-	return init.recv_cq;
-}
-
-/* Returns how many requests were completed, or -errno. */
-static int overrun(struct ll_rdma *r, struct ibv_cq *cq, const void *addr,
-		   __u32 rkey)
-{
-	struct ibv_sge sge = {
-		.addr = (uintptr_t)r->buf,
-		.length = 8,
-		.lkey = r->buf_mr->lkey,
-	};
-	struct ibv_send_wr *bad, wr = {
-		.opcode = IBV_WR_RDMA_WRITE_WITH_IMM,
-		.sg_list = &sge,
-		.num_sge = 1,
-		.wr.rdma.remote_addr = (uintptr_t)addr,
-		.wr.rdma.rkey = rkey,
-	};
-	struct ibv_recv_wr *bad_recv, recv = {};
-	int i;
-
-	for (i = 0; i <= cq->cqe; i++) {
-		if (ibv_post_recv(r->qp[LL_B], &recv, &bad_recv) ||
-		    ibv_post_send(r->qp[LL_A], &wr, &bad))
-			return -errno;
-		if (ll_wait_wc(r, LL_A, 1000, NULL) != IBV_WC_SUCCESS)
-			return i;
-	}
-	return -EOVERFLOW;
-}
-
 FIXTURE(overrun) {
 	struct ll_env env;
 	struct ll_rdma *r;
@@ -87,7 +41,7 @@ FIXTURE_SETUP(overrun)
 		ll_env_exit(&self->env);
 		SKIP(return, "iWARP has no write with immediate");
 	}
-	self->cq = small_cq(self->r);
+	self->cq = ll_small_cq(self->r);
 	ASSERT_NE(NULL, self->cq);
 }
 
@@ -115,14 +69,14 @@ OVERRUN_TEST(no_lease)
 	ASSERT_NE(MAP_FAILED, mem);
 	mr = ll_reg(self->r, mem, LEN, LL_ACCESS);
 	ASSERT_NE(NULL, mr);
-	EXPECT_LT(0, overrun(self->r, self->cq, mem, mr->rkey));
+	EXPECT_LT(0, ll_overrun(self->r, self->cq, mem, mr->rkey));
 	EXPECT_SOON(ibv_dereg_mr(mr));
 }
 
 OVERRUN_TEST(silent)
 {
 	ASSERT_EQ(0, ll_hold(&self->h, self->r, self->env.path, LEN));
-	EXPECT_LT(0, overrun(self->r, self->cq, self->h.map,
+	EXPECT_LT(0, ll_overrun(self->r, self->cq, self->h.map,
 			     self->h.mr->rkey));
 	ll_set_grace(1);
 	ll_send(&self->env.helper, LL_OP_TRUNCATE, self->env.path, 0, 0, 0);
@@ -133,7 +87,7 @@ OVERRUN_TEST(silent)
 OVERRUN_TEST(lets_go)
 {
 	ASSERT_EQ(0, ll_hold(&self->h, self->r, self->env.path, LEN));
-	EXPECT_LT(0, overrun(self->r, self->cq, self->h.map,
+	EXPECT_LT(0, ll_overrun(self->r, self->cq, self->h.map,
 			     self->h.mr->rkey));
 	ll_send(&self->env.helper, LL_OP_TRUNCATE, self->env.path, 0, 0, 0);
 	EXPECT_SIGNAL(self->h.fd, POLL_MSG);
@@ -152,7 +106,7 @@ OVERRUN_TEST(seized_beside)
 	void *ret;
 
 	ASSERT_EQ(0, ll_hold(&self->h, self->r, self->env.path, LEN));
-	EXPECT_LT(0, overrun(self->r, self->cq, self->h.map,
+	EXPECT_LT(0, ll_overrun(self->r, self->cq, self->h.map,
 			     self->h.mr->rkey));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, dereg, self->h.mr));
 	EXPECT_SOON(ll_setlayout(self->h.fd, F_UNLCK, 0, 0,
@@ -177,9 +131,9 @@ static void hold_and_wait(int sock, void *arg)
 	struct ibv_cq *cq = NULL;
 	struct held h;
 
-	if (ll_rdma_open(&r) || (going->stuck && !(cq = small_cq(&r))) ||
+	if (ll_rdma_open(&r) || (going->stuck && !(cq = ll_small_cq(&r))) ||
 	    ll_hold(&h, &r, going->path, LEN) ||
-	    (cq && overrun(&r, cq, h.map, h.mr->rkey) <= 0))
+	    (cq && ll_overrun(&r, cq, h.map, h.mr->rkey) <= 0))
 		_exit(1);
 	ll_put(sock, 0);
 	/* The context goes, with its descriptor and mappings; the lease stays. */

@@ -1019,6 +1019,50 @@ int ll_rdma_connect(struct ll_rdma *r)
 	return ret;
 }
 
+struct ibv_cq *ll_small_cq(struct ll_rdma *r)
+{
+	struct ibv_qp_init_attr init = r->init;
+
+	if (ibv_destroy_qp(r->qp[LL_B]))
+		return NULL;
+	init.send_cq = r->cq[LL_B];
+	init.recv_cq = ibv_create_cq(r->ctx, 1, NULL, NULL, 0);
+	if (!init.recv_cq)
+		return NULL;
+	r->qp[LL_B] = ibv_create_qp(r->pd, &init);
+	if (!r->qp[LL_B] || ll_rdma_connect(r))
+		return NULL;
+	return init.recv_cq;
+}
+
+int ll_overrun(struct ll_rdma *r, struct ibv_cq *cq, const void *addr,
+	       __u32 rkey)
+{
+	struct ibv_sge sge = {
+		.addr = (uintptr_t)r->buf,
+		.length = 8,
+		.lkey = r->buf_mr->lkey,
+	};
+	struct ibv_send_wr *bad, wr = {
+		.opcode = IBV_WR_RDMA_WRITE_WITH_IMM,
+		.sg_list = &sge,
+		.num_sge = 1,
+		.wr.rdma.remote_addr = (uintptr_t)addr,
+		.wr.rdma.rkey = rkey,
+	};
+	struct ibv_recv_wr *bad_recv, recv = {};
+	int i;
+
+	for (i = 0; i <= cq->cqe; i++) {
+		if (ibv_post_recv(r->qp[LL_B], &recv, &bad_recv) ||
+		    ibv_post_send(r->qp[LL_A], &wr, &bad))
+			return -errno;
+		if (ll_wait_wc(r, LL_A, 1000, NULL) != IBV_WC_SUCCESS)
+			return i;
+	}
+	return -EOVERFLOW;
+}
+
 struct ibv_mr *ll_reg(struct ll_rdma *r, void *addr, size_t len, int access)
 {
 	return ibv_reg_mr(r->pd, addr, len, access);

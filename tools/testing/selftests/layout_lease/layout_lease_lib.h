@@ -217,6 +217,17 @@ enum ibv_event_type ll_refusal(struct ll_rdma *r, enum ibv_wr_opcode op);
  */
 bool ll_refused(struct ll_rdma *r);
 
+/*
+ * A peer overruns the completion queue of b: the request that cannot be completed, and
+ * the memory region that it was for, are stuck in the queue pair. The queue has to
+ * be made before the region is registered, since a context that is closed begins with
+ * what came last. Needs writes with immediate, which iWARP does not have.
+ */
+struct ibv_cq *ll_small_cq(struct ll_rdma *r);
+/* How many requests were completed, or -errno. */
+int ll_overrun(struct ll_rdma *r, struct ibv_cq *cq, const void *addr,
+	       __u32 rkey);
+
 /* A file, leased as a whole, len bytes mapped and registered here. */
 struct held {
 	int fd;
