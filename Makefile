@@ -20,6 +20,9 @@ help:
 	@echo 'make apply KDIR=DIR        put overlay and patches on a kernel tree of yours'
 	@echo 'make unapply KDIR=DIR      take them back'
 	@echo 'make check-patches         does "make apply" work on all versions that it names?'
+	@echo 'make series                write what one would mail to series/: patches for new files'
+	@echo '                           too, cover letters [OUT=DIR]'
+	@echo 'make check-series          the same, then git am and checkpatch.pl, mail by mail'
 	@echo 'make check-scripts         does an interrupted make leave nothing behind, and more?'
 	@echo 'make check-snippets        does what README.md prints compile, in C and in C++?'
 	@echo 'make check-drivers         compile all drivers that can revoke memory regions'
@@ -71,6 +74,12 @@ unapply:
 check-patches:
 	@scripts/check-patches.sh
 
+series:
+	@scripts/series.sh
+
+check-series:
+	@scripts/series.sh check
+
 check-scripts:
 	@scripts/check-scripts.sh
 
@@ -92,4 +101,4 @@ check-all:
 clean:
 	@scripts/clean.sh
 
-.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches check-scripts check-snippets check-drivers test-drivers compat check-all clean
+.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches series check-series check-scripts check-snippets check-drivers test-drivers compat check-all clean

@@ -11,6 +11,7 @@
 . "$(dirname "$0")/lib.sh"
 
 check_patches() { run "$TOP/scripts/check-patches.sh"; }
+check_series() { run "$TOP/scripts/series.sh" check; }
 check_scripts() { run "$TOP/scripts/check-scripts.sh"; }
 check_snippets() { run "$TOP/scripts/check-snippets.sh"; }
 check_drivers() { run "$TOP/scripts/check-drivers.sh" -k; }
@@ -32,7 +33,7 @@ check_compat() {
 		FS=ext4 run "$TOP/scripts/compat.sh"
 }
 
-steps=(patches scripts snippets drivers model release builtin kcsan compat debug fuzz stress)
+steps=(patches series scripts snippets drivers model release builtin kcsan compat debug fuzz stress)
 read -ra chosen <<<"${STEPS:-${steps[*]}}"
 for s in "${chosen[@]}"; do
 	[[ " ${steps[*]} " == *" $s "* ]] || die "STEPS: there is no $s, but: ${steps[*]}"

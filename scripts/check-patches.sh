@@ -12,20 +12,6 @@
 tmp=$(mktemp -d)
 temporary+=("$tmp")
 
-# unpack DEB NAME DIR: of the source the files that matter here.
-unpack() {
-	mkdir -p "$3"
-	{
-		printf 'linux-source-*/%s\n' Makefile Kbuild Kconfig scripts/Kbuild.include \
-			scripts/{checkpatch.pl,spelling.txt,const_structs.checkpatch}
-		patched_files | sed 's,^,linux-source-*/,'
-	} >"$tmp/wanted"
-	# Files that a patch adds are not in there, which tar calls an error.
-	dpkg --fsys-tarfile "$1" | tar -x -O "./usr/src/$2.tar.xz" |
-		tar -x -J -C "$3" --strip-components=1 --wildcards -T "$tmp/wanted" 2>/dev/null || :
-	is_kernel_tree "$3"
-}
-
 # All that there is to see of a tree.
 sum() {
 	(
@@ -60,7 +46,7 @@ for version in "${CHECKED[@]}"; do
 	name=linux-source-${version%.*}
 	run "$TOP/scripts/toolchain.sh" deb "$name" "$version-*" >"$tmp/deb"
 	deb=$(cat "$tmp/deb")
-	step "unpack $(basename "$deb")" "about 30 s" unpack "$deb" "$name" "$tmp/$version"
+	step "unpack $(basename "$deb")" "about 30 s" unpack_touched "$deb" "$name" "$tmp/$version"
 	sum "$tmp/$version" >"$tmp/before"
 	cp -al "$tmp/$version" "$tmp/other"
 	apply "$tmp/other" || die "$version: it does not apply: $(cat "$tmp/log")"

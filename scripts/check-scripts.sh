@@ -92,3 +92,40 @@ counted() {
 [ "$(counted 4 1..1 'ok 1 a # SKIP')" = 4 ] || die "count-tests: a skip"
 [ "$(counted 4 1..2 'ok 1 a # SKIP')" = 1 ] || die "count-tests: one did not report"
 echo "ok count-tests tells a skip from a pass"
+
+# A kernel of two files, a patch that changes one of them, and a new file.
+# claims LINE...: the table, behind the patch.
+mkdir -p "$tmp"/{k/fs,fs,include,rust,drivers,Documentation,tools,samples,patches/cover}
+cp "$TOP/scripts/series.sh" "$tmp/scripts/"
+printf 'VERSION = %s\nPATCHLEVEL = %s\nSUBLEVEL = %s\n' ${CHECKED[0]//./ } >"$tmp/k/Makefile"
+echo old >"$tmp/k/fs/file"
+echo new >"$tmp/fs/new"
+printf 'A title\n\nA text.\n' >"$tmp/patches/cover/one.txt"
+cat >"$tmp/patches/0001-a-patch.patch" <<'END'
+From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001
+From: A B <a@b>
+Date: Mon, 23 Nov 2026 00:00:00 +0000
+Subject: [PATCH] a patch
+
+Signed-off-by: A B <a@b>
+---
+diff --git a/fs/file b/fs/file
+--- a/fs/file
++++ b/fs/file
+@@ -1 +1 @@
+-old
++changed
+END
+claims() {
+	printf '%s\n' 'series one' 'patch a-patch' "$@" >"$tmp/patches/series"
+	KDIR=$tmp/k "$tmp/scripts/series.sh" >"$tmp/out" 2>&1
+}
+! claims && grep -qx fs/new "$tmp/out" || die "series: a file that no patch has is not named"
+! claims '+ fs/new fs/new' || die "series: a file in two patches"
+! claims '+ fs/new' 'patch b-patch' || die "series: a patch that is not there"
+claims '+ fs/new' || die "series: $(cat "$tmp/out")"
+if ! grep -qx '+new' "$tmp/series/one/0001-a-patch.patch" ||
+	! grep -q '^Subject: .* A title' "$tmp/series/one/0000-cover-letter.patch"; then
+	die "series: not what was to be mailed"
+fi
+echo "ok all that is new is in a patch of a series"

@@ -255,6 +255,23 @@ version_of() {
 		paste -s -d.
 }
 
+# unpack_touched DEB NAME DIR: of the source the files that matter here.
+unpack_touched() {
+	local wanted
+	mkdir -p "$3"
+	wanted=$(mktemp)
+	{
+		printf 'linux-source-*/%s\n' Makefile Kbuild Kconfig scripts/Kbuild.include \
+			scripts/{checkpatch.pl,spelling.txt,const_structs.checkpatch}
+		patched_files | sed 's,^,linux-source-*/,'
+	} >"$wanted"
+	# Files that a patch adds are not in there, which tar calls an error.
+	dpkg --fsys-tarfile "$1" | tar -x -O "./usr/src/$2.tar.xz" |
+		tar -x -J -C "$3" --strip-components=1 --wildcards -T "$wanted" 2>/dev/null || :
+	rm "$wanted"
+	is_kernel_tree "$3"
+}
+
 # run_patches VERSION DIR [OPTION]: the series, or with -R the series backwards.
 # A patch that must be another one on 7.2.x is in patches/7.2 under the same name.
 run_patches() {
