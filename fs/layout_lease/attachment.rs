@@ -91,8 +91,8 @@ pub(crate) fn bytes_of(node: &Node) -> Range {
 /// The consumer owns it through the handle that `attach` returned; the index owns it while its
 /// pages count as pinned.
 ///
-/// Lock order: index lock, then `claim`, which is held while the consumer is called. Hence a consumer
-/// takes no index lock.
+/// Lock order: index lock, then `claim`, which is held while the consumer is called. Hence a
+/// consumer takes no index lock.
 #[pin_data]
 pub(crate) struct Attached {
     pub(crate) holder: Arc<Holder>,

@@ -14,8 +14,8 @@
 //! break_end     the break goes off the record
 //! ```
 //!
-//! A breaker that does not wait to the end (a signal, `O_NONBLOCK`) changes nothing for the holders:
-//! their deadline stands, and the worker keeps it.
+//! A breaker that does not wait to the end (a signal, `O_NONBLOCK`) changes nothing for the
+//! holders: their deadline stands, and the worker keeps it.
 
 use crate::{
     attachment::{
@@ -155,8 +155,8 @@ impl Index {
         Ok(inner)
     }
 
-    /// The process of an open file may have died while somebody waits for it: then what breaks wait for
-    /// has no grace period any more.
+    /// The process of an open file may have died while somebody waits for it: then what breaks wait
+    /// for has no grace period any more.
     pub(crate) fn reap(this: &Arc<Self>, file: FileId) {
         let mut inner = this.inner.lock();
         let Some(holder) = inner
@@ -353,8 +353,8 @@ impl Inner {
         self.expiring = Some(self.expiring.map_or(range, |hull| hull.hull(&range)));
     }
 
-    /// Gives a deadline to what a holder has attached in a range through an open file; `only_new`: not
-    /// to what has one.
+    /// Gives a deadline to what a holder has attached in a range through an open file; `only_new`:
+    /// not to what has one.
     fn set_deadlines(
         &mut self,
         holder: &Holder,

@@ -58,8 +58,9 @@ impl Break {
 ///
 /// # Invariants
 ///
-/// A list through `next` of breaks from their [`Self::begin`] to their [`Self::end`], so that they are
-/// in place. `next` and `met` are ours meanwhile, and so is `pending` but for those who read it.
+/// A list through `next` of breaks from their [`Self::begin`] to their [`Self::end`], so that they
+/// are in place. `next` and `met` are ours meanwhile, and so is `pending` but for those who read
+/// it.
 pub(crate) struct Breaks(*mut bindings::layout_break);
 
 // SAFETY: Breaks may be changed by any thread that has exclusive access to the list.
@@ -77,8 +78,8 @@ impl Breaks {
     /// Puts a break on the list, waiting for `pending` attachments; it has `met` leases.
     pub(crate) fn begin(&mut self, brk: Break, pending: usize, met: bool) {
         let brk = brk.0.as_ptr();
-        // SAFETY: The break is in place, and ours from now on: its breaker does not look at it before
-        // `break_begin` has returned.
+        // SAFETY: The break is in place, and ours from now on: its breaker does not look at it
+        // before `break_begin` has returned.
         unsafe {
             (*brk).next = self.0;
             (*brk).pending = pending;
@@ -126,8 +127,8 @@ impl Breaks {
     /// An attachment in a range is gone. Wakes breakers for whom it was the last one.
     pub(crate) fn detached(&mut self, range: &Range) {
         for brk in self.iter().filter(|brk| brk.range().overlaps(range)) {
-            // SAFETY: It is on the list. It has waited for this attachment: what overlaps a break was
-            // there when that began.
+            // SAFETY: It is on the list. It has waited for this attachment: what overlaps a break
+            // was there when that began.
             unsafe { bindings::layout_break_detached(brk.0.as_ptr()) };
         }
     }

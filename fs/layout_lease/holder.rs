@@ -51,8 +51,8 @@ pub(crate) enum Reason {
 
 /// What the rest of the kernel sees of a holder, see `holders.c`.
 ///
-/// While it is linked, its open file is valid: the last `fput()` unlinks it first, for which it needs
-/// the exclusive reference that [`Self::unlink`] takes.
+/// While it is linked, its open file is valid: the last `fput()` unlinks it first, for which it
+/// needs the exclusive reference that [`Self::unlink`] takes.
 ///
 /// # Invariants
 ///
@@ -107,8 +107,9 @@ impl RawHolder {
         unsafe { bindings::layout_holder_uncharge(self.holder.as_ptr(), less) };
     }
 
-    /// Takes the eventfd over that came with a lease, if one did: `new` was made for a lease through an
-    /// open file of which this is the holder. Under the index lock, as are those who count in it.
+    /// Takes the eventfd over that came with a lease, if one did: `new` was made for a lease
+    /// through an open file of which this is the holder. Under the index lock, as are those who
+    /// count in it.
     pub(crate) fn take_event(&mut self, new: &mut RawHolder) {
         // SAFETY: By the type invariant both are valid, and we have exclusive references to them.
         unsafe { bindings::layout_holder_take_event(self.holder.as_ptr(), new.holder.as_ptr()) };
@@ -118,11 +119,11 @@ impl RawHolder {
     ///
     /// # Safety
     ///
-    /// The caller has a reference to the open file, and keeps it until it has dropped the lock under
-    /// which [`Self::unlink`] is called.
+    /// The caller has a reference to the open file, and keeps it until it has dropped the lock
+    /// under which [`Self::unlink`] is called.
     pub(crate) unsafe fn link(&mut self, kind: Kind) {
-        // SAFETY: It is valid, and so is its open file. That one stays so after the caller's reference
-        // is gone, since the last `fput()` finds the holder linked.
+        // SAFETY: It is valid, and so is its open file. That one stays so after the caller's
+        // reference is gone, since the last `fput()` finds the holder linked.
         unsafe { bindings::layout_holder_link(self.holder.as_ptr(), kind.to_type().into()) };
         // INVARIANT: It is linked.
         self.linked = true;
@@ -152,8 +153,8 @@ impl RawHolder {
         }
     }
 
-    /// Somebody waits for a lease of it: has waiters of the index woken when the process dies, if it is
-    /// linked.
+    /// Somebody waits for a lease of it: has waiters of the index woken when the process dies, if
+    /// it is linked.
     pub(crate) fn watch(&mut self) {
         if self.linked {
             // SAFETY: It is linked, so that its file is valid.
@@ -169,12 +170,12 @@ impl RawHolder {
         }
     }
 
-    /// Prints process and file, the beginning of a line of `/proc/layout_leases`. Returns `false`, with
-    /// nothing printed, if the reader must not see it.
+    /// Prints process and file, the beginning of a line of `/proc/layout_leases`. Returns `false`,
+    /// with nothing printed, if the reader must not see it.
     pub(crate) fn show(&self, m: &SeqFile) -> bool {
         let m = core::ptr::from_ref(m).cast_mut().cast();
-        // SAFETY: If it is linked, its file is valid. A `SeqFile` is a `seq_file`; ours is of procfs,
-        // since nobody else calls `ops::show`.
+        // SAFETY: If it is linked, its file is valid. A `SeqFile` is a `seq_file`; ours is of
+        // procfs, since nobody else calls `ops::show`.
         self.linked && unsafe { bindings::layout_holder_show(self.holder.as_ptr(), m) }
     }
 
@@ -187,8 +188,8 @@ impl RawHolder {
         // SAFETY: It is linked, so that its file is valid.
         let file = unsafe { bindings::layout_holder_get_file(self.holder.as_ptr(), write) };
         let file = NonNull::new(from_err_ptr(file)?).ok_or(ENOENT)?;
-        // SAFETY: The C function gave us a reference. It is only dropped, so that the file position,
-        // which the process may be using, does not matter.
+        // SAFETY: The C function gave us a reference. It is only dropped, so that the file
+        // position, which the process may be using, does not matter.
         Ok(unsafe { ARef::from_raw(file.cast()) })
     }
 }
@@ -205,9 +206,9 @@ impl Drop for RawHolder {
 
 /// An open file through which a process holds leases.
 ///
-/// Of all processes that share an open file one is the holder (invariant I4). Leases and attachments
-/// own it, too, so that the process can be notified when they are revoked. The index finds it while it
-/// holds a lease.
+/// Of all processes that share an open file one is the holder (invariant I4). Leases and
+/// attachments own it, too, so that the process can be notified when they are revoked. The index
+/// finds it while it holds a lease.
 pub(crate) struct Holder {
     pub(crate) file: FileId,
     pub(crate) index: Arc<Index>,

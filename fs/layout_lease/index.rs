@@ -85,15 +85,15 @@ pub(crate) type LeaseNode = IntervalNode<Lease, 2>;
 
 /// Leases, attachments and breaks of one inode.
 ///
-/// Published while it holds a lease, a break or a promise, then retired; whoever finds a retired one
-/// looks again.
+/// Published while it holds a lease, a break or a promise, then retired; whoever finds a retired
+/// one looks again.
 ///
 /// # Locks
 ///
 /// `inner` is the index lock. Order: i_rwsem, mmap_lock, pagefault protection of the superblock,
-/// invalidate_lock, index lock, then `Attached::claim`, or file_rwsem and flc_lock. Under it nothing
-/// copies to or from user space, allocates with reclaim, calls a consumer or puts a file. Two index
-/// locks are never held at once.
+/// invalidate_lock, index lock, then `Attached::claim`, or file_rwsem and flc_lock. Under it
+/// nothing copies to or from user space, allocates with reclaim, calls a consumer or puts a file.
+/// Two index locks are never held at once.
 #[pin_data]
 pub(crate) struct Index {
     inode: Inode,
@@ -133,8 +133,8 @@ pub(crate) struct Inner {
 
 /// What is in the way of a lease.
 enum Blocked {
-    /// A break, what is kept free for one, or a lease of the current process that is being broken. It
-    /// ends by itself, since holders have deadlines.
+    /// A break, what is kept free for one, or a lease of the current process that is being broken.
+    /// It ends by itself, since holders have deadlines.
     Break,
     /// A lease of another process, which may keep it for as long as it likes.
     Lease(Arc<Holder>),
@@ -222,8 +222,8 @@ impl Index {
         }
     }
 
-    /// Grants a lease, or changes its kind, atomically. Changes of the layout are excluded meanwhile,
-    /// and the caller has a reference to the file.
+    /// Grants a lease, or changes its kind, atomically. Changes of the layout are excluded
+    /// meanwhile, and the caller has a reference to the file.
     ///
     /// `raw` is taken if the open file has no holder yet; else that one takes over the eventfd.
     pub(crate) fn grant(
@@ -234,8 +234,8 @@ impl Index {
         kind: Kind,
     ) -> Result<Result, Retired> {
         let result = Self::try_grant(this, file, raw, range, kind);
-        // Whatever went wrong, an index that holds nothing does not stay. And a lease may be shared now
-        // that was exclusive.
+        // Whatever went wrong, an index that holds nothing does not stay. And a lease may be shared
+        // now that was exclusive.
         this.settle();
         result
     }
@@ -300,14 +300,15 @@ impl Index {
         Ok(result)
     }
 
-    /// Sleeps until nothing is in the way of a lease of the current process any more, as far as is known
-    /// here: try again. [`EAGAIN`]: at `until` a lease of another process still is; [`ERESTARTSYS`].
+    /// Sleeps until nothing is in the way of a lease of the current process any more, as far as is
+    /// known here: try again. [`EAGAIN`]: at `until` a lease of another process still is;
+    /// [`ERESTARTSYS`].
     ///
-    /// What ends by itself is waited for without a limit of our own. A lease of another process has one,
-    /// since that process may wait for a lease of ours.
+    /// What ends by itself is waited for without a limit of our own. A lease of another process has
+    /// one, since that process may wait for a lease of ours.
     ///
-    /// Process context. The caller holds no lock, and does not exclude changes of the layout: breaks
-    /// are waited for.
+    /// Process context. The caller holds no lock, and does not exclude changes of the layout:
+    /// breaks are waited for.
     pub(crate) fn wait(this: &Arc<Self>, range: &Range, kind: Kind, until: u64) -> Result {
         let mut inner = this.inner.lock();
         while !inner.retired {
@@ -371,8 +372,8 @@ impl Index {
         Ok(())
     }
 
-    /// `F_GETLAYOUT`: fills in the first lease of an open file in a range, if there is one; `broken`:
-    /// the first one that is being broken, or was revoked.
+    /// `F_GETLAYOUT`: fills in the first lease of an open file in a range, if there is one;
+    /// `broken`: the first one that is being broken, or was revoked.
     pub(crate) fn query(
         &self,
         file: FileId,
@@ -492,7 +493,8 @@ impl Index {
         drop(file);
     }
 
-    /// Something may be gone: wakes who waits for it, and withdraws an index that holds nothing any more.
+    /// Something may be gone: wakes who waits for it, and withdraws an index that holds nothing any
+    /// more.
     ///
     /// Not under the index lock.
     pub(crate) fn settle(self: &Arc<Self>) {
@@ -510,8 +512,8 @@ impl Index {
             return;
         }
         inner.retired = true;
-        // SAFETY: It was published before anybody could find it, and is withdrawn only here, once. So
-        // the inode is valid.
+        // SAFETY: It was published before anybody could find it, and is withdrawn only here, once.
+        // So the inode is valid.
         let published = unsafe { bindings::layout_index_unpublish(self.inode.0.as_ptr()) };
         // SAFETY: The publication owned this reference, which is ours now.
         let published = unsafe { Arc::<Self>::from_foreign(published) };
@@ -768,8 +770,8 @@ impl Inner {
         self.forget_without_leases(holder);
     }
 
-    /// Nothing happens if it holds leases; or if it was forgotten before, since another holder may have
-    /// taken its place.
+    /// Nothing happens if it holds leases; or if it was forgotten before, since another holder may
+    /// have taken its place.
     fn forget_without_leases(&mut self, holder: &Arc<Holder>) {
         let present = self.holders.get(&holder.file);
         if present.is_some_and(|present| Arc::ptr_eq(present, holder))

@@ -5,8 +5,8 @@
 //! # Safety
 //!
 //! Each function is called as `struct layout_lease_ops` says. `index` came from
-//! [`ForeignOwnable::into_foreign`] of an `Arc<Index>`, and the caller has a reference to it. Pointers
-//! to files, breaks and output are valid during the call.
+//! [`ForeignOwnable::into_foreign`] of an `Arc<Index>`, and the caller has a reference to it.
+//! Pointers to files, breaks and output are valid during the call.
 
 use crate::{
     attachment::{

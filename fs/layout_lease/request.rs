@@ -32,8 +32,8 @@ const MAX: u64 = i64::MAX as u64;
 
 /// The closed range `[start, last]` of bytes of a regular file.
 ///
-/// A length of 0 reaches to infinity, which is [`u64::MAX`] here, and so does what ends with the last
-/// byte that a file can have.
+/// A length of 0 reaches to infinity, which is [`u64::MAX`] here, and so does what ends with the
+/// last byte that a file can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Range {
     start: u64,
@@ -169,8 +169,8 @@ impl Request {
     }
 }
 
-/// What `F_GETLAYOUT` asks for: the first lease of an open file in a range, of those that are broken
-/// or of all.
+/// What `F_GETLAYOUT` asks for: the first lease of an open file in a range, of those that are
+/// broken or of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Query {
     /// [`None`]: behind infinity, where there is none.

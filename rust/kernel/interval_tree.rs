@@ -62,7 +62,8 @@ static NEXT_TREE: Atomic<u64> = Atomic::new(1);
 ///
 /// # Invariants
 ///
-/// `tree` is the id of the tree that `node` is linked into, or 0. The bounds in `node` never change.
+/// `tree` is the id of the tree that `node` is linked into, or 0. The bounds in `node` never
+/// change.
 #[repr(C)]
 struct Place {
     node: Opaque<bindings::interval_tree_node>,
@@ -91,8 +92,8 @@ impl Place {
     }
 }
 
-/// A value with `N` closed intervals, which can be put into `N` trees: with the interval `AT` into an
-/// [`IntervalTree<T, N, AT>`].
+/// A value with `N` closed intervals, which can be put into `N` trees: with the interval `AT` into
+/// an [`IntervalTree<T, N, AT>`].
 ///
 /// The intervals never change.
 ///
@@ -108,8 +109,8 @@ pub struct IntervalNode<T, const N: usize = 1> {
     value: T,
 }
 
-// SAFETY: The links in a place are only accessed by the tree that it is in, or that is about to take
-// it in: `Place::tree` hands them from one tree to the next. All else follows `T`.
+// SAFETY: The links in a place are only accessed by the tree that it is in, or that is about to
+// take it in: `Place::tree` hands them from one tree to the next. All else follows `T`.
 unsafe impl<T: Send, const N: usize> Send for IntervalNode<T, N> {}
 // SAFETY: As for `Send`; a shared node only gives its bounds, which never change, and a shared `T`.
 unsafe impl<T: Sync, const N: usize> Sync for IntervalNode<T, N> {}
@@ -173,9 +174,9 @@ impl<T, const N: usize> Deref for IntervalNode<T, N> {
 ///
 /// # Invariants
 ///
-/// `root` is the root of a valid C interval tree, each node of which is the one in the place `AT` of
-/// an `IntervalNode<T, N>`, where `tree` is `id`, and for each of which the tree owns an [`Arc`] that
-/// `Arc::into_raw` has leaked.
+/// `root` is the root of a valid C interval tree, each node of which is the one in the place `AT`
+/// of an `IntervalNode<T, N>`, where `tree` is `id`, and for each of which the tree owns an [`Arc`]
+/// that `Arc::into_raw` has leaked.
 pub struct IntervalTree<T, const N: usize = 1, const AT: usize = 0> {
     root: bindings::rb_root_cached,
     id: u64,
@@ -188,8 +189,8 @@ unsafe impl<T: Send + Sync, const N: usize, const AT: usize> Send for IntervalTr
 unsafe impl<T: Send + Sync, const N: usize, const AT: usize> Sync for IntervalTree<T, N, AT> {}
 
 impl<T> IntervalTree<T> {
-    /// Creates an empty tree of nodes that are in no other one; see [`Self::default`] for those that
-    /// may be.
+    /// Creates an empty tree of nodes that are in no other one; see [`Self::default`] for those
+    /// that may be.
     pub fn new() -> Self {
         Self::default()
     }
@@ -202,8 +203,8 @@ impl<T, const N: usize, const AT: usize> IntervalTree<T, N, AT> {
         self.root.rb_leftmost.is_null()
     }
 
-    /// Inserts a node in `O(log n)`. Gives it back if it is in this tree, or in another one with the
-    /// same interval.
+    /// Inserts a node in `O(log n)`. Gives it back if it is in this tree, or in another one with
+    /// the same interval.
     pub fn insert(&mut self, node: Arc<IntervalNode<T, N>>) -> Result<(), Arc<IntervalNode<T, N>>> {
         // Acquire: what another tree did to the links, before it let go of the node, is done.
         let tree = &node.place::<AT>().tree;
@@ -213,8 +214,8 @@ impl<T, const N: usize, const AT: usize> IntervalTree<T, N, AT> {
         let node = Arc::into_raw(node);
         // SAFETY: The node is valid, since we have leaked an `Arc` of it.
         let links = unsafe { Opaque::cast_into(&raw const (*node).places[AT].node) };
-        // SAFETY: The node has its bounds, stays in place, and was in no tree before `id` was written
-        // above, so that nobody else accesses its links.
+        // SAFETY: The node has its bounds, stays in place, and was in no tree before `id` was
+        // written above, so that nobody else accesses its links.
         unsafe { bindings::interval_tree_insert(links, &mut self.root) };
         Ok(())
     }
@@ -308,18 +309,20 @@ impl<'a, T, const N: usize, const AT: usize> Iterator for Overlapping<'a, T, N, 
     }
 }
 
-/// A walk over the nodes that overlap an interval, by ascending start, see [`IntervalTree::cursor`].
+/// A walk over the nodes that overlap an interval, by ascending start, see
+/// [`IntervalTree::cursor`].
 ///
 /// It borrows no tree. Between two steps what was returned may be removed and other nodes may be
-/// inserted, of which the walk may miss those that start where it is. It ends if the node that would
-/// come next is removed.
+/// inserted, of which the walk may miss those that start where it is. It ends if the node that
+/// would come next is removed.
 pub struct Cursor<T, const N: usize = 1, const AT: usize = 0> {
     next: Option<Arc<IntervalNode<T, N>>>,
     interval: RangeInclusive<usize>,
 }
 
 impl<T, const N: usize, const AT: usize> Cursor<T, N, AT> {
-    /// The next node, in `O(log n)`. `tree` must be the one that the walk began in, or there is none.
+    /// The next node, in `O(log n)`. `tree` must be the one that the walk began in, or there is
+    /// none.
     pub fn next(&mut self, tree: &IntervalTree<T, N, AT>) -> Option<Arc<IntervalNode<T, N>>> {
         let node = self.next.take()?;
         let place = node.place::<AT>();

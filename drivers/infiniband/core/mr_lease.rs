@@ -55,8 +55,8 @@ const __LOG_PREFIX: &[u8] = b"ib_core\0";
 /// # Invariants
 ///
 /// `ops` and `data` are what it gave to `mr_lease_set_revoke_locked()`, and it keeps them until the
-/// region is revoked or released. The states [`State::Armed`] and [`State::Revoking`], which end with
-/// that, own this.
+/// region is revoked or released. The states [`State::Armed`] and [`State::Revoking`], which end
+/// with that, own this.
 #[derive(Clone, Copy)]
 struct Driver {
     ops: bindings::ib_umem_revoke_ops,
@@ -118,8 +118,8 @@ unsafe impl Send for Inner {}
 ///
 /// # Invariants
 ///
-/// `umem` is valid until `mr_lease_release()` has returned, and only used while anything is attached
-/// or pinned, of which nothing is left then.
+/// `umem` is valid until `mr_lease_release()` has returned, and only used while anything is
+/// attached or pinned, of which nothing is left then.
 #[pin_data]
 struct MrLease {
     umem: *mut bindings::ib_umem,
@@ -145,7 +145,8 @@ unsafe impl Sync for MrLease {}
 impl Driver {
     fn begin(&self) {
         if let Some(begin) = self.ops.begin {
-            // SAFETY: By the type invariant the driver, of which this is the data, keeps the region.
+            // SAFETY: By the type invariant the driver, of which this is the data, keeps the
+            // region.
             unsafe { begin(self.data) };
         }
     }
@@ -373,8 +374,8 @@ pub unsafe extern "C" fn mr_lease_set_mapped_locked(lease: *mut bindings::mr_lea
 ///
 /// # Safety
 ///
-/// The current thread has locked it. `ops` is valid, and its functions may be called with `data` until
-/// `mr_lease_revoke()` returned 0, or until `mr_lease_release()`.
+/// The current thread has locked it. `ops` is valid, and its functions may be called with `data`
+/// until `mr_lease_revoke()` returned 0, or until `mr_lease_release()`.
 #[export]
 pub unsafe extern "C" fn mr_lease_set_revoke_locked(
     lease: *mut bindings::mr_lease,
@@ -441,7 +442,7 @@ pub unsafe extern "C" fn mr_lease_state(lease: *mut bindings::mr_lease) -> *cons
 /// `lease` came from [`mr_lease_alloc`], was released, and this is its last use.
 #[export]
 pub unsafe extern "C" fn mr_lease_free(lease: *mut bindings::mr_lease) {
-    // SAFETY: It came from `Arc::into_raw`, and this is the reference of the umem. `detacher` has one
-    // of its own while it is queued.
+    // SAFETY: It came from `Arc::into_raw`, and this is the reference of the umem. `detacher` has
+    // one of its own while it is queued.
     drop(unsafe { Arc::from_raw(lease.cast::<MrLease>()) });
 }

@@ -4,7 +4,8 @@
 //!
 //! A layout lease lets a process pin the blocks of a DAX file, until somebody changes the layout of
 //! the file and the kernel takes the pages back. A [`Consumer`] pins pages, for example of an RDMA
-//! memory region, and gives them back when a lease is broken; an [`Attachment`] ties them to a lease.
+//! memory region, and gives them back when a lease is broken; an [`Attachment`] ties them to a
+//! lease.
 //!
 //! C header: [`include/linux/layout_lease.h`](srctree/include/linux/layout_lease.h)
 

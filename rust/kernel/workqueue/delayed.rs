@@ -32,8 +32,8 @@ where
 impl Queue {
     /// Queues delayed work, or changes the delay of work that is queued already.
     ///
-    /// `delay` is in jiffies from now. Work that runs at the moment runs once more. The timer points
-    /// at the queue, which therefore must be one that nobody destroys.
+    /// `delay` is in jiffies from now. Work that runs at the moment runs once more. The timer
+    /// points at the queue, which therefore must be one that nobody destroys.
     ///
     /// Context: any.
     ///
@@ -55,8 +55,8 @@ impl Queue {
             )
         };
         if pending {
-            // SAFETY: Pending work owned an `Arc` already, which `run` takes. So nobody takes the one
-            // that we leaked above.
+            // SAFETY: Pending work owned an `Arc` already, which `run` takes. So nobody takes the
+            // one that we leaked above.
             drop(unsafe { Arc::from_raw(item) });
         }
     }
@@ -76,8 +76,8 @@ where
     pub fn cancel(item: &Arc<T>) -> Option<Arc<T>> {
         // SAFETY: The item, hence its work, is valid and was initialised.
         let pending = unsafe { bindings::cancel_delayed_work(raw_delayed_work(item)) };
-        // SAFETY: Pending work owned an `Arc`, which came from `Arc::into_raw`. Now that it does not
-        // run, nobody else takes that.
+        // SAFETY: Pending work owned an `Arc`, which came from `Arc::into_raw`. Now that it does
+        // not run, nobody else takes that.
         pending.then(|| unsafe { Arc::from_raw(Arc::as_ptr(item)) })
     }
 }

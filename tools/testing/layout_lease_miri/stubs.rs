@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! As much of the kernel crate as `interval_tree.rs` uses, on top of the standard library. See `run`.
+//! As much of the kernel crate as `interval_tree.rs` uses, on top of the standard library. See
+//! `run`.
 
 #![allow(dead_code, non_camel_case_types, unused_imports, unused_macros, clippy::all)]
 
