@@ -73,7 +73,9 @@ unsafe extern "C" fn index_put(index: *mut c_void) {
 
 /// Defines functions that are called with an index.
 macro_rules! with_index {
-    ($(fn $name:ident($index:ident $(, $arg:ident: $type:ty)*) $(-> $result:ty)? $body:block)*) => {$(
+    (
+        $(fn $name:ident($index:ident $(, $arg:ident: $type:ty)*) $(-> $result:ty)? $body:block)*
+    ) => {$(
         unsafe extern "C" fn $name(index: *mut c_void $(, $arg: $type)*) $(-> $result)? {
             // SAFETY: It came from `into_foreign`, and the caller's reference keeps it valid until
             // this has one of its own.
