@@ -129,3 +129,15 @@ if ! grep -qx '+new' "$tmp/series/one/0001-a-patch.patch" ||
 	die "series: not what was to be mailed"
 fi
 echo "ok all that is new is in a patch of a series"
+
+printf 'a\nb\n' >"$tmp/log"
+[ "$(lines=8 how_far "$tmp/log" 60 '3 min')" = ', 25 %, about 3 min 0 s left' ] ||
+	die "how far: of lines"
+mkdir "$tmp/download"
+truncate -s 1M "$tmp/download/file"
+[[ $(into=$tmp/download bytes=2500000 how_far "$tmp/log" 60 '3 MB') == ', 42 %, about '*' left' ]] ||
+	die "how far: of bytes"
+[ "$(how_far "$tmp/log" 60 'about 3 min')" = ', about 2 min 0 s left' ] ||
+	die "how far: of the time it takes elsewhere"
+[[ $(how_far "$tmp/log" 200 'about 3 min') == *longer* ]] || die "how far: longer"
+echo "ok a step tells how far it is"

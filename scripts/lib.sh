@@ -160,20 +160,34 @@ get_programs() {
 	use "$programs"
 }
 
-# how_far LOG SECONDS: of the lines that are expected, and how long it takes still.
+# how_far LOG SECONDS ABOUT: of the lines or bytes that are expected, and how long it
+# takes still; of a step that has neither, only what is left of the time it takes
+# elsewhere.
 how_far() {
-	local have
-	[ -n "${lines:-}" ] || return 0
-	have=$(wc -l <"$1")
-	if [ "$have" -gt 0 ] && [ "$have" -lt "$lines" ]; then
-		echo ", $((have * 100 / lines)) %, about $(
-			duration $(($2 * (lines - have) / have))) left"
+	local have=0 of=${lines:-${bytes:-0}} left
+	if [ -n "${lines:-}" ]; then
+		have=$(wc -l <"$1")
+	elif [ -n "${bytes:-}" ]; then
+		have=$(du -sb "$into" 2>/dev/null | cut -f1)
+	fi
+	if [ "${have:-0}" -gt 0 ] && [ "$have" -lt "$of" ]; then
+		echo ", $((have * 100 / of)) %, about $(duration $(($2 * (of - have) / have))) left"
+	elif [[ $of = 0 && $3 =~ ^about\ ([0-9]+)\ (s|min) ]]; then
+		left=${BASH_REMATCH[1]}
+		[ "${BASH_REMATCH[2]}" = s ] || left=$((left * 60))
+		left=$((left - $2))
+		if [ $left -gt 0 ]; then
+			echo ", about $(duration $left) left"
+		else
+			echo " (longer than on an idle machine)"
+		fi
 	fi
 }
 
 # step WHAT HOW-LONG COMMAND...: run the command, its output into a log file,
 # and show what runs, for how long, and the end of the log if it fails. With the
-# variable lines, about how many lines of output it has in all, also how far it is.
+# variable lines, about how many lines of output it has in all, also how far it is; or
+# with bytes, how many there will be in the directory into.
 step() {
 	local what=$1 about=$2 start=$SECONDS log pid last=0 now status=0
 	shift 2
@@ -191,7 +205,7 @@ step() {
 		now=$(((SECONDS - start) / 60))
 		if [ $now -gt $last ]; then
 			last=$now
-			say "  $now min$(how_far "$log" $((SECONDS - start))): $(
+			say "  $now min$(how_far "$log" $((SECONDS - start)) "$about"): $(
 				tail -n 1 "$log" | cut -c1-50)"
 		fi
 	done

@@ -143,7 +143,7 @@ download() {
 # The newest package NAME with a version that matches PATTERN (of a shell),
 # from trixie-backports or else trixie; it stays in the cache.
 deb() {
-	local name=$1 pattern=$2 suite version file f
+	local name=$1 pattern=$2 suite version file f size
 	mkdir -p "$CACHE/debs"
 	for f in "$CACHE/debs/${name}_"*.deb; do
 		file=${f##*/"${name}"_}
@@ -165,7 +165,9 @@ deb() {
 	done
 	[ -n "$version" ] || die "neither trixie-backports nor trixie has $name $pattern"
 	mkdir -p "$CACHE/debs/partial"
-	step "download $name $version" "up to 170 MB" download "$name=$version"
+	size=$(apt-cache "${APT[@]}" show "$name=$version" | sed -n 's/^Size: //p' | head -n 1)
+	into=$CACHE/debs/partial bytes=$size step "download $name $version" \
+		"$((size / 1000000 + 1)) MB" download "$name=$version"
 	file=$(find "$CACHE/debs/partial" -name "${name}_*.deb" | head -n 1)
 	f=${name}_${version}_${file##*_}
 	mv "$file" "$CACHE/debs/$f"
