@@ -73,9 +73,13 @@ install_packages() {
 wanted_packages() {
 	local want=("${PACKAGES[@]}")
 	! wants_rdma_core || want+=(cmake ninja-build pkgconf)
-	# Debian 12's rustc is too old; from Debian 13 on it serves.
-	if ! command -v rustc >/dev/null && at_least "$(candidate rustc)" 1.85; then
+	# The rustc of Debian 12 is too old, but it has another one, for browsers.
+	if command -v rustc >/dev/null; then
+		:
+	elif at_least "$(candidate rustc)" 1.85; then
 		want+=(rustc cargo rust-src)
+	elif at_least "$(candidate rustc-web)" 1.85; then
+		want+=(rustc-web cargo-web rust-web-src)
 	fi
 	printf '%s\n' "${want[@]}"
 }
@@ -116,18 +120,28 @@ APT=(
 	-o APT::Sandbox::User=root -o Debug::NoLocking=1
 )
 
-# $1: a suite of Debian; $2: deb or deb-src
-update_lists() {
-	local uri keys=/usr/share/keyrings/debian-archive-keyring.gpg
+# The mirror of what has that label.
+mirror() {
 	# shellcheck disable=SC2016 # apt expands it
-	uri=$(apt-get indextargets --format '$(REPO_URI)' \
-		'Created-By: Packages' 'Label: Debian' | sort | uniq -c | sort -rn |
-		awk 'NR == 1 { print $2 }')
+	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Label: $1" |
+		sort | uniq -c | sort -rn | awk 'NR == 1 { print $2 }'
+}
+
+debian_mirror() {
+	local uri
+	uri=$(mirror Debian)
 	# Before the first update apt knows no labels.
 	# shellcheck disable=SC2016
 	[ -n "$uri" ] || uri=$(apt-get indextargets --format '$(REPO_URI)' \
 		'Created-By: Packages' 'Component: main' | head -n 1)
 	[ -n "$uri" ] || die "no Debian mirror in the configuration of apt (try: apt-get update)"
+	echo "$uri"
+}
+
+# $1: a suite of Debian; $2: deb or deb-src
+update_lists() {
+	local uri keys=/usr/share/keyrings/debian-archive-keyring.gpg
+	uri=$(debian_mirror)
 	mkdir -p "$CACHE"/apt/{lists/partial,cache/archives/partial}
 	echo "$2 [signed-by=$keys] $uri $1 main" >"$CACHE/apt/sources.list"
 	apt-get "${APT[@]}" update
@@ -260,8 +274,10 @@ case ${1:-} in
 	get_rdma_core
 	;;
 packages)
-	lock
-	install_packages "${@:2}"
+	if [ -n "$(missing_packages "${@:2}")" ]; then
+		lock
+		install_packages "${@:2}"
+	fi
 	;;
 rust-lib-src) rust_lib_src ;;
 rdma-core) ! wants_rdma_core || echo "$RDMA_CORE/build" ;;
