@@ -60,7 +60,7 @@ test:
 
 model:
 	@scripts/model.sh
-	@tools/testing/layout_lease_miri/run
+	@scripts/miri.sh
 
 stress:
 	@scripts/stress.sh

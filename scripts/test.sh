@@ -74,7 +74,7 @@ temporary+=("$tmp")
 read -ra filesystems <<<"${TEST_FS:-xfs ext4}"
 if [ -z "${TESTS:-}" ] && [ -z "${TEST_RESULTS:-}" ]; then
 	declare -A host=([model]=$TOP/scripts/model.sh
-		[miri]=$TOP/tools/testing/layout_lease_miri/run)
+		[miri]=$TOP/scripts/miri.sh)
 	for check in model miri; do
 		say "on this machine: $check"
 		start=$SECONDS status=0

@@ -11,6 +11,8 @@
 #   toolchain.sh rust-lib-src      print where the library's source is
 #   toolchain.sh rdma-core         print where that rdma-core is; nothing if the
 #                                  system's serves
+#   toolchain.sh miri              see to it that there is a Miri, where rustup can fetch
+#                                  it; print the RUSTUP_HOME that has it if it is ours
 #   toolchain.sh deb NAME PATTERN  print the path of that Debian package, whose
 #                                  version matches the pattern; see below
 
@@ -256,6 +258,32 @@ get_rdma_core() {
 	wants_rdma_core && [ ! -e "$RDMA_CORE/built" ] || return 0
 	step "update the list of sources of trixie" "about 10 s" update_lists trixie deb-src
 	lines=186 step "build an rdma-core with RDMA FLUSH" "about 20 s" build_rdma_core
+}
+
+RUSTUP=$CACHE/tools/rustup
+
+# has_miri [RUSTUP_HOME]
+has_miri() {
+	command -v cargo >/dev/null && env ${1:+"RUSTUP_HOME=$1"} RUSTUP_AUTO_INSTALL=0 \
+		cargo +nightly miri --version >/dev/null 2>&1
+}
+
+fetch_miri() {
+	RUSTUP_HOME=$RUSTUP rustup toolchain install nightly --no-self-update --profile minimal \
+		--component miri --component rust-src || echo "no Miri"
+}
+
+# Miri comes with a compiler of its own, which only rustup has. It is not needed:
+# where it cannot be fetched, life goes on.
+get_miri() {
+	! has_miri || return 0
+	if [ ! -d "$RUSTUP" ] || ! has_miri "$RUSTUP"; then
+		command -v rustup >/dev/null || return 0
+		lock
+		step "fetch Miri" "about 1 min" fetch_miri
+		has_miri "$RUSTUP" || return 0
+	fi
+	echo "$RUSTUP"
 }
 
 case ${1:-} in
