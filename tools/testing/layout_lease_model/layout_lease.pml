@@ -22,7 +22,7 @@
 #define INDEXES		2	/* that exist at a time */
 #endif
 #ifndef ROUNDS
-#define ROUNDS		1	/* leases that a holder takes; 0: for ever */
+#define ROUNDS		1	/* leases that a holder takes; 0: for ever; with WAITS it waits */
 #endif
 #ifndef FAILS
 #define FAILS		1	/* how often the device refuses to stop, for each MR */
@@ -87,7 +87,7 @@ bool keeps_file[HOLDERS];	/* Claim::file */
 mtype progress[HOLDERS] = NOTHING; /* Claim::progress */
 byte failures[HOLDERS];
 
-bool waits_changed[HOLDERS];	/* sleeps on Index::changed */
+byte waits_on[HOLDERS] = NONE;	/* sleeps on Index::changed of this index */
 
 /*
  * MrLease, and what driver and device do with the MR
@@ -192,7 +192,6 @@ inline provider_put()
 #define index_ref_get(i)	skip
 #define index_drop(i)		skip
 #define index_put(i)		i = NONE
-#define retire_if_empty(i)	i = NONE
 #else
 #define CALL
 #define index_ref_get(i)	index_ref[i]++
@@ -320,20 +319,33 @@ inline forget_owner(h)
 }
 
 /* The sleepers on Index::changed wake up, inside. */
-inline notify_all()
+inline notify_all(i)
 {
 	for (k : 0 .. HOLDERS - 1) {
-		waits_changed[k] = false
+		if
+		:: waits_on[k] == i -> waits_on[k] = NONE
+		:: else
+		fi
 	}
 }
 
-#ifndef KEEP_INDEX
+/* The first half of Index::settle(): something may be gone that somebody waits for. */
+#if defined(WAITS) && !defined(NO_WAKE)
+#define wake(i)		atomic { notify_all(i) };
+#else
+#define wake(i)
+#endif
+
+#ifdef KEEP_INDEX
+#define retire_if_empty(i)	wake(i) i = NONE
+#else
 /*
- * Index::retire_if_empty(), layout_index_unpublish(), DelayedWork::cancel();
- * then the caller drops its reference.
+ * Index::settle(), Index::retire_if_empty(), layout_index_unpublish(),
+ * DelayedWork::cancel(); then the caller drops its reference.
  */
 inline retire_if_empty(i)
 {
+	wake(i)
 	atomic {
 		lock(index_lock[i]);
 		overlaps(i);
@@ -424,6 +436,66 @@ CALL {
 }
 }
 
+#ifdef WAITS
+/*
+ * grant() with LAYOUT_LEASE_WAIT: wait_for_lease(), Index::wait(), and again. Leases of
+ * others are in nobody's way here: layout_wait.pml is about these.
+ */
+inline wait_for_lease(h, i, asleep)
+{
+#ifdef NO_ALLOW_CHANGES
+	exclude_changes();
+#endif
+	d_step { index_get(i) }
+	do
+	:: i == NONE || retired[i] -> break
+	:: else ->
+		atomic {
+			lock(index_lock[i]);
+			overlaps(i);
+			asleep = !retired[i] &&
+				 (found || (HAS_LEASE(i, h) && lease[h] == BREAKING));
+#ifndef NO_LOCK_UNTIL_ASLEEP
+			waits_on[h] = (asleep -> i : NONE);
+#endif
+			unlock(index_lock[i])
+		}
+		if
+		:: asleep ->
+#ifdef NO_LOCK_UNTIL_ASLEEP
+			waits_on[h] = i;
+#endif
+			waits_on[h] == NONE
+		:: else -> break
+		fi
+	od;
+	atomic {
+		asleep = false;
+		if
+		:: i != NONE -> index_put(i)
+		:: else
+		fi
+	}
+#ifdef NO_ALLOW_CHANGES
+	allow_changes()
+#endif
+}
+
+inline take_lease(h, i, ok, tmp)
+{
+	do
+	:: true ->
+		set_lease(h, i, ok, tmp);
+		if
+		:: ok -> break
+		:: else -> wait_for_lease(h, i, tmp)
+		fi
+	od
+}
+#else
+#define take_lease(h, i, ok, tmp) set_lease(h, i, ok, tmp)
+#endif
+
 /*
  * layout_unset_lease(), Index::unlock(), Index::revoke_and_wait(); without "revoke" it fails
  * (EBUSY) if something is attached.
@@ -445,7 +517,7 @@ CALL {
 					:: HAS_LEASE(i, h) && HAS_ATTACHED(i, h) && revoke ->
 						deadline[h] = true;
 						schedule(i);
-						waits_changed[h] = true
+						waits_on[h] = i
 					:: HAS_LEASE(i, h) && HAS_ATTACHED(i, h) && !revoke ->
 						done = true
 					:: HAS_LEASE(i, h) && !HAS_ATTACHED(i, h) ->
@@ -455,7 +527,7 @@ CALL {
 					fi;
 					unlock(index_lock[i])
 				}
-				!waits_changed[h]
+				waits_on[h] == NONE
 			:: else -> done = false; break
 			od;
 			retire_if_empty(i)
@@ -559,7 +631,7 @@ inline detach(h, ok, file)
 		unlock(index_lock[attached_in[h]])
 	}
 	d_step {
-		notify_all();
+		notify_all(attached_in[h]);
 		if
 		:: file -> file_ref[h]--; file = false
 		:: else
@@ -692,11 +764,18 @@ proctype Holder(byte h)
 
 	do
 	:: ROUNDS == 0 || round < ROUNDS ->
-		set_lease(h, i, ok, tmp);
+		take_lease(h, i, ok, tmp);
 		if
 		:: ok -> reg_mr(h, i, ok, tmp)
 		:: else
 		fi;
+#ifdef WAITS
+		/* Anew, with what is registered being broken. */
+		if
+		:: ok -> take_lease(h, i, ok, tmp)
+		:: true
+		fi;
+#endif
 		if
 #ifndef UNLOAD
 #if ROUNDS > 0
@@ -881,7 +960,7 @@ end:	do
 #endif
 			unlock(index_lock[i])
 		}
-		d_step { notify_all(); index_drop(i); running[i] = false }
+		d_step { notify_all(i); index_drop(i); running[i] = false }
 	od
 }
 
