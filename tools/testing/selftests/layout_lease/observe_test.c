@@ -4,11 +4,18 @@
  * lslocks, fdinfo, tracepoints and the log say before, during and after a break,
  * to anybody.
  */
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "layout_lease_fixture.h"
 
@@ -329,6 +336,17 @@ LL_TEST(name_in_the_log)
 	EXPECT_EQ(0, ll_write_long(restricted, saved));
 }
 
+static int start_tracing(void)
+{
+	return ll_sh("mkdir -p " TRACING " && echo > " TRACING "/trace && "
+		     "echo 1 > " TRACING "/events/layout_lease/enable");
+}
+
+static int stop_tracing(void)
+{
+	return ll_sh("echo 0 > " TRACING "/events/enable; rmdir " TRACING);
+}
+
 /* One line of the trace has all of the words. */
 static bool traced(const char *event, const char *ino, const char *words)
 {
@@ -361,8 +379,7 @@ LL_TEST(tracepoints)
 	snprintf(ino, sizeof(ino), " ino=%llu ", (unsigned long long)st.st_ino);
 	snprintf(hex, sizeof(hex), " ino=0x%llx ",
 		 (unsigned long long)st.st_ino);
-	ASSERT_EQ(0, ll_sh("mkdir -p " TRACING " && echo > " TRACING "/trace"));
-	ASSERT_EQ(0, ll_write_str(TRACING "/events/layout_lease/enable", "1"));
+	ASSERT_EQ(0, start_tracing());
 	ASSERT_EQ(0, ll_write_str(TRACING "/events/filelock/enable", "1"));
 
 	fd = open(self->path, O_RDONLY);
@@ -416,14 +433,21 @@ static void name_of(int fd, char ino[32])
 	snprintf(ino, 32, " ino=%llu ", (unsigned long long)st.st_ino);
 }
 
-/* EOPNOTSUPP has several reasons, and it says which. */
+#define REFUSE	"/sys/kernel/tracing/events/layout_lease/layout_lease_refuse"
+
+/*
+ * EOPNOTSUPP has several reasons, and it says which. Two of them have no test: "driver",
+ * since both software devices can take a region back, and pin no memory of a program
+ * otherwise; and "filesystem", since of those with DAX and without layout leases (erofs,
+ * virtiofs) the kernel of the tests has none.
+ */
 LL_TEST(refusals)
 {
 	int fd = open(self->path, O_RDWR), memfd = memfd_create("not-dax", 0);
 	char ino[32], not_dax[32], copy[PATH_MAX];
 	char *map, *private;
 
-	if (access("/sys/kernel/tracing/events/layout_lease/layout_lease_refuse", F_OK))
+	if (access(REFUSE, F_OK))
 		SKIP(return, "the kernel has no such tracepoint");
 	name_of(fd, ino);
 	name_of(memfd, not_dax);
@@ -431,8 +455,7 @@ LL_TEST(refusals)
 	private = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	ASSERT_NE(MAP_FAILED, (void *)map);
 	ASSERT_NE(MAP_FAILED, (void *)private);
-	ASSERT_EQ(0, ll_sh("mkdir -p " TRACING " && echo > " TRACING "/trace"));
-	ASSERT_EQ(0, ll_write_str(TRACING "/events/layout_lease/enable", "1"));
+	ASSERT_EQ(0, start_tracing());
 
 	EXPECT_EQ(-EOPNOTSUPP, ll_lease(memfd, F_RDLCK, 0, 0));
 	EXPECT_TRUE(traced("layout_lease_refuse", not_dax, "why=not-dax"));
@@ -461,8 +484,103 @@ LL_TEST(refusals)
 		EXPECT_TRUE(traced("layout_lease_refuse", ino, "why=blocks-move"));
 		unlink(copy);
 	}
-	ASSERT_EQ(0, ll_write_str(TRACING "/events/enable", "0"));
-	EXPECT_EQ(0, ll_sh("rmdir " TRACING));
+	EXPECT_EQ(0, stop_tracing());
+}
+
+/* The module is gone, and the one who loads modules does not. */
+LL_TEST(refused_without_module)
+{
+	static const char modprobe[] = "/proc/sys/kernel/modprobe";
+	int fd = open(self->path, O_RDWR);
+	char before[PATH_MAX], ino[32];
+
+	if (access(REFUSE, F_OK))
+		SKIP(return, "the kernel has no such tracepoint");
+	if (ll_module_settle(fd) < 0)
+		SKIP(return, "the module is built in");
+	name_of(fd, ino);
+	ASSERT_EQ(0, ll_sh_line(before, sizeof(before), "cat %s", modprobe));
+	ASSERT_EQ(0, start_tracing());
+	EXPECT_EQ(0, ll_sh("modprobe -r " LL_MODULE));
+	EXPECT_EQ(0, ll_write_str(modprobe, "/bin/false"));
+	EXPECT_EQ(-EOPNOTSUPP, ll_lease(fd, F_RDLCK, 0, 0));
+	EXPECT_EQ(0, ll_write_str(modprobe, before));
+	EXPECT_TRUE(traced("layout_lease_refuse", ino, "why=no-module"));
+	EXPECT_EQ(0, stop_tracing());
+	EXPECT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+}
+
+/* Of two pieces: the first one waits for a page that nobody brings. */
+struct blocked {
+	struct ll_rdma *rdma;
+	char *area;
+	int error;
+};
+
+static void *register_blocked(void *arg)
+{
+	struct blocked *b = arg;
+
+	b->error = ll_reg_errno(b->rdma, b->area, 2 * LEN, LL_ACCESS);
+	return NULL;
+}
+
+/*
+ * What was as it must be when the region was attached is not any more when its pages are
+ * pinned: here the filesystem is shut down between the two.
+ */
+LL_TEST(refused_page)
+{
+	struct blocked b = { .rdma = self->rdma, .error = -1 };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	char dev[64], path[PATH_MAX], ino[32];
+	struct uffdio_api api = { .api = UFFD_API };
+	struct pollfd pfd = { .events = POLLIN };
+	const char *dir = getenv("DAX2");
+	struct uffdio_zeropage zero = {};
+	pthread_t thread;
+	int fd;
+
+	if (access(REFUSE, F_OK))
+		SKIP(return, "the kernel has no such tracepoint");
+	if (!dir)
+		SKIP(return, "DAX2 names no DAX filesystem");
+	pfd.fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (pfd.fd < 0)
+		SKIP(return, "userfaultfd: %s", strerror(errno));
+	ASSERT_EQ(0, ioctl(pfd.fd, UFFDIO_API, &api));
+	ASSERT_EQ(0, ll_source(dev, sizeof(dev), dir));
+	ASSERT_EQ(0, ll_mkfile(path, sizeof(path), dir, LL_PAGES, 0));
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	name_of(fd, ino);
+	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	b.area = mmap(NULL, 2 * LEN, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, b.area);
+	ASSERT_EQ(b.area + LEN, mmap(b.area + LEN, LEN, PROT_READ | PROT_WRITE,
+				     MAP_SHARED | MAP_FIXED, fd, 0));
+	/* Its pages are mapped: no page fault has to ask the filesystem. */
+	memset(b.area + LEN, 1, LEN);
+	reg.range.start = (uintptr_t)b.area;
+	reg.range.len = LEN;
+	ASSERT_EQ(0, ioctl(pfd.fd, UFFDIO_REGISTER, &reg));
+
+	ASSERT_EQ(0, start_tracing());
+	ASSERT_EQ(0, pthread_create(&thread, NULL, register_blocked, &b));
+	ASSERT_EQ(1, poll(&pfd, 1, LL_SOON_MS));
+	EXPECT_EQ(0, ll_sh("xfs_io -x -c shutdown %s", dir));
+	zero.range = reg.range;
+	ASSERT_EQ(0, ioctl(pfd.fd, UFFDIO_ZEROPAGE, &zero));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(EOPNOTSUPP, b.error);
+	EXPECT_TRUE(traced("layout_lease_refuse", ino, "why=page"));
+	EXPECT_EQ(0, stop_tracing());
+
+	EXPECT_EQ(0, ll_unlock(fd));
+	EXPECT_EQ(0, munmap(b.area, 2 * LEN));
+	EXPECT_EQ(0, close(fd));
+	ASSERT_EQ(0, ll_umount(dir));
+	ASSERT_EQ(0, ll_new_filesystem(dev, dir));
 }
 
 TEST_HARNESS_MAIN

@@ -183,6 +183,44 @@ LL_TEST(old_program)
 	}
 }
 
+/*
+ * A program of after: this kernel is to it as one that knows no eventfd is to a program of
+ * today. What is zero in the part that it does not know is no news, and it answers zero
+ * there; anything else is refused, and nothing is done.
+ */
+LL_TEST(new_program)
+{
+	struct {
+		struct layout_lease lease;
+		char more[16];
+	} arg;
+	int fd = open(self->path, O_RDWR);
+	unsigned int i, j;
+
+	for (i = 0; i <= sizeof(arg.more); i++) {
+		for (j = 0; j < 2; j++) {
+			memset(&arg, 0, sizeof(arg));
+			arg.lease.size = sizeof(arg);
+			arg.lease.type = F_RDLCK;
+			if (i < sizeof(arg.more))
+				arg.more[i] = 1;
+			EXPECT_EQ(i < sizeof(arg.more) ? -1 : 0,
+				  fcntl(fd, j ? F_GETLAYOUT : F_SETLAYOUT, &arg))
+				TH_LOG("byte %u", i);
+			if (i < sizeof(arg.more)) {
+				EXPECT_EQ(E2BIG, errno);
+			}
+		}
+		EXPECT_EQ(i < sizeof(arg.more) ? LAYOUT_LEASE_NONE :
+			  LAYOUT_LEASE_GRANTED, ll_state(fd));
+	}
+	EXPECT_PIECE(&arg.lease, LAYOUT_LEASE_GRANTED, 0, 0);
+	EXPECT_EQ(sizeof(arg), arg.lease.size);
+	EXPECT_LT(0, arg.lease.generation);
+	for (i = 0; i < sizeof(arg.more); i++)
+		EXPECT_EQ(0, arg.more[i]);
+}
+
 /* Which flags there are, and that what asks does not set. */
 LL_TEST(flags)
 {
