@@ -26,7 +26,7 @@ PACKAGES=(
 	clang-19 lld-19 llvm-19 libclang-19-dev
 	libibverbs-dev librdmacm-dev
 	qemu-system-x86 busybox-static ndctl xfsprogs e2fsprogs iproute2 util-linux
-	ibverbs-providers ibverbs-utils nfs-kernel-server stress-ng
+	ibverbs-providers ibverbs-utils python3-pyverbs nfs-kernel-server stress-ng
 	spin
 )
 # The same for other systems, as commands.
