@@ -15,6 +15,7 @@
 
 #include "layout_lease_change.h"
 #include "layout_lease_expect.h"
+#include "layout_lease_setup.h"
 
 #define PAGE		4096LL
 #define LEN		(64 * PAGE)
@@ -157,7 +158,6 @@ static void asker(int sock, void *arg)
 
 FIXTURE(barrier) {
 	struct ll_env env;
-	char other[PATH_MAX + 8];
 	struct ll_proc changer, reader, freezer;
 	struct ll_proc asker[ASKERS];
 	struct asking *asking[ASKERS];
@@ -209,20 +209,13 @@ static int make(const char *path, long long len)
 
 FIXTURE_SETUP(barrier)
 {
-	const char *why;
 	int i;
 
-	if (variant->two_files && !ll_is_xfs())
-		SKIP(return, "XFS only");
-	why = ll_env_init(&self->env, false);
-	if (why)
-		SKIP(return, "%s", why);
+	LL_NEEDS_XFS_IF(variant->two_files);
+	LL_ENV_INIT(&self->env, false);
 	ll_set_grace(0);
-	snprintf(self->other, sizeof(self->other), "%s.2", self->env.path);
 	for (i = 0; i < ASKERS; i++) {
-		self->asking[i] = mmap(NULL, sizeof(struct asking),
-				       PROT_READ | PROT_WRITE,
-				       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		self->asking[i] = ll_shared(sizeof(struct asking));
 		ASSERT_NE(MAP_FAILED, self->asking[i]);
 		self->asking[i]->path = self->env.path;
 		self->asking[i]->who = i;
@@ -242,7 +235,6 @@ FIXTURE_TEARDOWN(barrier)
 	ll_proc_stop(&self->reader);
 	ll_freezer_stop(&self->freezer);
 	ll_proc_stop(&self->changer);
-	unlink(self->other);
 	ll_env_exit(&self->env);
 }
 
@@ -264,8 +256,8 @@ static void start(struct __test_metadata *_metadata, struct round *round,
 	ASSERT_EQ(0, make(self->env.path, len));
 	call.path = self->env.path;
 	if (round->variant->two_files) {
-		ASSERT_EQ(0, make(self->other, len));
-		call.other = self->other;
+		ASSERT_EQ(0, make(self->env.other, len));
+		call.other = self->env.other;
 	}
 	if (call.fn == ll_call_dedupe)
 		call.len = len;
@@ -343,7 +335,7 @@ static void locked(struct __test_metadata *_metadata, struct round *round,
 	begin(round);
 	ll_sleep_ms(DWELL_MS);
 	EXPECT_EQ(0, ll_reader_let_go(&self->reader));
-	end(_metadata, round, path == self->other ? "second file locked" :
+	end(_metadata, round, path == self->env.other ? "second file locked" :
 						    "file locked");
 	ll_proc_stop(&self->reader);
 }
@@ -400,7 +392,7 @@ static void everywhere(struct __test_metadata *_metadata,
 	frozen(_metadata, &round);
 	locked(_metadata, &round, self->env.path);
 	if (variant->two_files)
-		locked(_metadata, &round, self->other);
+		locked(_metadata, &round, self->env.other);
 	busy_page(_metadata, &round);
 	under_way(_metadata, &round);
 }
@@ -465,21 +457,15 @@ static void lease_in_the_middle(int sock, void *arg)
 
 FIXTURE(window) {
 	struct ll_env env;
-	char other[PATH_MAX + 8];
 	struct ll_proc changer, holder;
 };
 
 FIXTURE_SETUP(window)
 {
-	const char *why;
 	int fd;
 
-	if (!ll_is_xfs())
-		SKIP(return, "XFS only");
-	why = ll_env_init(&self->env, false);
-	if (why)
-		SKIP(return, "%s", why);
-	snprintf(self->other, sizeof(self->other), "%s.2", self->env.path);
+	LL_NEEDS_XFS();
+	LL_ENV_INIT(&self->env, false);
 	/* It may have to be loaded first. */
 	fd = open(self->env.path, O_RDWR);
 	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
@@ -490,7 +476,6 @@ FIXTURE_TEARDOWN(window)
 {
 	ll_proc_stop(&self->changer);
 	ll_proc_stop(&self->holder);
-	unlink(self->other);
 	ll_env_exit(&self->env);
 }
 
@@ -501,7 +486,7 @@ TEST_F_TIMEOUT(window, dedupe_of_neighbours, 240)
 	struct ll_call call = {
 		.fn = ll_call_dedupe,
 		.path = self->env.path,
-		.other = self->other,
+		.other = self->env.other,
 		.nobody = true,
 		.off = UNSHARED_PAGES * PAGE,
 		.other_off = UNSHARED_PAGES * PAGE,
@@ -510,15 +495,14 @@ TEST_F_TIMEOUT(window, dedupe_of_neighbours, 240)
 	struct window *w;
 	unsigned int i;
 
-	w = mmap(NULL, sizeof(*w), PROT_READ | PROT_WRITE,
-		 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	w = ll_shared(sizeof(*w));
 	ASSERT_NE(MAP_FAILED, w);
 	w->path = self->env.path;
 	for (i = 0; i < ARRAY_SIZE(after_ms); i++) {
 		ASSERT_EQ(0, make(self->env.path, BIG));
-		ASSERT_EQ(0, make(self->other, BIG));
+		ASSERT_EQ(0, make(self->env.other, BIG));
 		ASSERT_EQ(0, chown(self->env.path, 65534, 65534));
-		ASSERT_EQ(0, chown(self->other, 65534, 65534));
+		ASSERT_EQ(0, chown(self->env.other, 65534, 65534));
 		w->after_ms = after_ms[i];
 		ASSERT_EQ(0, ll_call_start(&self->changer, &call));
 		ASSERT_EQ(0, ll_proc_start(&self->holder, lease_in_the_middle,

@@ -28,7 +28,6 @@
  */
 FIXTURE(interrupted) {
 	struct ll_env env;
-	char other[PATH_MAX];	/* of two files */
 	struct held held;
 };
 
@@ -47,22 +46,15 @@ FIXTURE_VARIANT_ADD(interrupted, clone_to) { LL_OP_CLONE, .to = true };
 
 FIXTURE_SETUP(interrupted)
 {
-	const char *why;
-
-	if (variant->op == LL_OP_CLONE && !ll_is_xfs())
-		SKIP(return, "XFS only");
-	why = ll_env_init(&self->env, true);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ll_mkfile(self->other, sizeof(self->other),
-			       getenv("DAX1"), LL_PAGES, 0x40));
+	LL_NEEDS_XFS_IF(variant->op == LL_OP_CLONE);
+	LL_ENV_INIT(&self->env, true);
+	ASSERT_EQ(0, ll_make(self->env.other, LL_PAGES, 0x40));
 	ASSERT_EQ(0, ll_hold(&self->held, &self->env.rdma, self->env.path,
 			     LEN));
 }
 
 FIXTURE_TEARDOWN(interrupted)
 {
-	unlink(self->other);
 	ll_env_exit(&self->env);
 }
 
@@ -79,9 +71,11 @@ TEST_F_TIMEOUT(interrupted, breaker, 240)
 			ll_send(helper, variant->op, path, variant->a,
 				variant->b, 0);
 		else if (variant->to)
-			ll_send2(helper, LL_OP_CLONE, self->other, path, 0, 0);
+			ll_send2(helper, LL_OP_CLONE, self->env.other, path, 0,
+				 0);
 		else
-			ll_send2(helper, LL_OP_CLONE, path, self->other, 0, 0);
+			ll_send2(helper, LL_OP_CLONE, path, self->env.other, 0,
+				 0);
 		if (i == 0)
 			EXPECT_SIGNAL(h->fd, POLL_MSG);
 		EXPECT_NOT_DONE(helper);
@@ -94,9 +88,9 @@ TEST_F_TIMEOUT(interrupted, breaker, 240)
 		EXPECT_TRUE(ll_file_is(path, 0, ll_pg, 0));
 		EXPECT_TRUE(ll_file_is(path, (LL_PAGES - 1) * ll_pg, ll_pg,
 				       LL_PAGES - 1));
-		EXPECT_TRUE(ll_file_is(self->other, 0, ll_pg, 0x40));
+		EXPECT_TRUE(ll_file_is(self->env.other, 0, ll_pg, 0x40));
 		EXPECT_EQ(LAYOUT_LEASE_BREAKING, ll_state(h->fd));
-		other = open(self->other, O_RDWR);
+		other = open(self->env.other, O_RDWR);
 		EXPECT_EQ(0, ll_lease(other, F_WRLCK, 0, 0));
 		EXPECT_EQ(0, ll_unlock(other));
 		close(other);
@@ -595,10 +589,7 @@ FIXTURE_VARIANT_ADD(nameless, closed_and_unmapped) { true, true };
 
 FIXTURE_SETUP(nameless)
 {
-	const char *why = ll_env_init(&self->env, true);
-
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, true);
 }
 
 FIXTURE_TEARDOWN(nameless)
@@ -713,8 +704,7 @@ static long free_blocks(void)
 
 TEST_F_TIMEOUT(nameless, seize, 240)
 {
-	struct hidden *hidden = mmap(NULL, ll_pg, PROT_READ | PROT_WRITE,
-				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct hidden *hidden = ll_shared(ll_pg);
 	long end, before;
 	int fd;
 
@@ -753,7 +743,6 @@ TEST_F_TIMEOUT(nameless, seize, 240)
  */
 FIXTURE(freeze) {
 	struct ll_env env;
-	char other[PATH_MAX + 8];
 	struct ll_proc freezer;
 };
 
@@ -771,22 +760,15 @@ FIXTURE_VARIANT_ADD(freeze, punch_silent) { LL_OP_PUNCH, 0, 65536, true };
 
 FIXTURE_SETUP(freeze)
 {
-	const char *why;
-
-	if (variant->op == LL_OP_CLONE && !ll_is_xfs())
-		SKIP(return, "XFS only");
-	why = ll_env_init(&self->env, true);
-	if (why)
-		SKIP(return, "%s", why);
-	snprintf(self->other, sizeof(self->other), "%s.copy", self->env.path);
-	close(open(self->other, O_RDWR | O_CREAT, 0600));
+	LL_NEEDS_XFS_IF(variant->op == LL_OP_CLONE);
+	LL_ENV_INIT(&self->env, true);
+	ASSERT_EQ(0, ll_make(self->env.other, 0, 0));
 	ASSERT_EQ(0, ll_freezer_start(&self->freezer, getenv("DAX1")));
 }
 
 FIXTURE_TEARDOWN(freeze)
 {
 	ll_freezer_stop(&self->freezer);
-	unlink(self->other);
 	ll_env_exit(&self->env);
 }
 
@@ -800,7 +782,7 @@ TEST_F_TIMEOUT(freeze, breaker_waits, 240)
 	if (variant->silent)
 		ll_set_grace(2);
 	if (variant->op == LL_OP_CLONE)
-		ll_send2(helper, LL_OP_CLONE, self->env.path, self->other, 0,
+		ll_send2(helper, LL_OP_CLONE, self->env.path, self->env.other, 0,
 			 0);
 	else
 		ll_send(helper, variant->op, self->env.path, variant->a,
@@ -973,8 +955,7 @@ LL_TEST(holders_lease_again)
 	long end;
 	int i;
 
-	g = mmap(NULL, ll_pg, PROT_READ | PROT_WRITE,
-		 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	g = ll_shared(ll_pg);
 	ASSERT_NE(MAP_FAILED, g);
 	g->path = self->path;
 	for (i = 0; i < GREEDY; i++)

@@ -11,6 +11,7 @@
 
 #include "layout_lease_change.h"
 #include "layout_lease_expect.h"
+#include "layout_lease_setup.h"
 
 #define LEN		(LL_PAGES * ll_pg)
 #define FILES		0x10	/* seeds, see ll_fill() */
@@ -189,15 +190,11 @@ FIXTURE_VARIANT_ADD(files, exchange_mixed_second)
 FIXTURE_SETUP(files)
 {
 	struct test *test = &self->test;
-	const char *why;
 
 	if (strcmp(variant->fs, getenv("DAXFS") ?: ""))
 		SKIP(return, "DAXFS is not %s", variant->fs);
-	if (variant->mixed && !getenv("DAX2"))
-		SKIP(return, "DAX2 names no DAX filesystem");
-	why = ll_env_init(&test->env, true);
-	if (why)
-		SKIP(return, "%s", why);
+	LL_NEEDS_DAX2_IF(variant->mixed);
+	LL_ENV_INIT(&test->env, true);
 	setup(_metadata, test, variant->mixed);
 }
 
@@ -319,13 +316,9 @@ FIXTURE_SETUP(two)
 {
 	struct test *test = &self->test;
 	struct stat st[2];
-	const char *why;
 
-	if (strcmp("xfs", getenv("DAXFS") ?: ""))
-		SKIP(return, "XFS only");
-	why = ll_env_init(&test->env, true);
-	if (why)
-		SKIP(return, "%s", why);
+	LL_NEEDS_XFS();
+	LL_ENV_INIT(&test->env, true);
 	setup(_metadata, test, false);
 	ASSERT_EQ(0, stat(test->env.path, &st[0]));
 	ASSERT_EQ(0, stat(test->other, &st[1]));

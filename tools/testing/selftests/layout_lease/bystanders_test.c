@@ -61,7 +61,6 @@ FIXTURE(bystanders) {
 	struct held held;
 	struct ll_proc caller, other_one;
 	char path[PATH_MAX];	/* the leased file, for the call */
-	char other[PATH_MAX + 8];	/* another one */
 	char unrelated[PATH_MAX + 16];
 	char bind[PATH_MAX];
 };
@@ -221,17 +220,6 @@ static const struct bystander {
 	{ "write after the freeze", by_write, UNRELATED },
 };
 
-static int make(const char *path)
-{
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600), ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = ll_fill(fd, LL_PAGES, 0);
-	close(fd);
-	return ret;
-}
-
 /* Extents are swapped only with a file that has no more of them. */
 static int make_pieces(const char *path)
 {
@@ -251,24 +239,20 @@ static int attach_loop(char path[PATH_MAX], const char *file)
 
 FIXTURE_SETUP(bystanders)
 {
-	const char *dir = getenv("DAX1"), *why;
+	const char *dir = getenv("DAX1");
 	char unused[PATH_MAX];
 
-	if (variant->xfs && !ll_is_xfs())
-		SKIP(return, "XFS only");
+	LL_NEEDS_XFS_IF(variant->xfs);
 	if (variant->through == LOOP && access("/dev/loop-control", F_OK))
 		SKIP(return, "no CONFIG_BLK_DEV_LOOP");
-	why = ll_env_init(&self->env, true);
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, true);
 	strcpy(self->path, self->env.path);
-	snprintf(self->other, sizeof(self->other), "%s.2", self->env.path);
 	snprintf(self->unrelated, sizeof(self->unrelated), "%s.3",
 		 self->env.path);
-	ASSERT_EQ(0, make(self->other));
+	ASSERT_EQ(0, ll_make(self->env.other, LL_PAGES, 0));
 	if (variant->call.fn == ll_call_swapext && variant->call.to)
-		ASSERT_EQ(0, make_pieces(self->other));
-	ASSERT_EQ(0, make(self->unrelated));
+		ASSERT_EQ(0, make_pieces(self->env.other));
+	ASSERT_EQ(0, ll_make(self->unrelated, LL_PAGES, 0));
 	strcpy(self->bind, LL_MOUNT_POINT);
 	ASSERT_EQ(0, ll_mount_point(self->bind, unused, self->env.path));
 	ASSERT_EQ(0, bind_mount(self->bind));
@@ -278,7 +262,7 @@ FIXTURE_SETUP(bystanders)
 		unlink(self->env.path);
 		snprintf(self->env.path, PATH_MAX, "%s/upper/file", dir);
 		strcpy(self->path, OVL "/merged/file");
-		ASSERT_EQ(0, make(self->path));
+		ASSERT_EQ(0, ll_make(self->path, LL_PAGES, 0));
 	} else if (variant->through == LOOP) {
 		ASSERT_EQ(0, attach_loop(self->path, self->env.path));
 	}
@@ -290,7 +274,6 @@ FIXTURE_TEARDOWN(bystanders)
 	ll_let_go(&self->held);
 	ll_proc_stop(&self->caller);
 	ll_proc_stop(&self->other_one);
-	unlink(self->other);
 	unlink(self->unrelated);
 	ll_umount(self->bind);
 	rmdir(self->bind);
@@ -310,7 +293,7 @@ static const char *file_of(FIXTURE_DATA(bystanders) *self, enum which which)
 	case LEASED:
 		return self->env.path;
 	case OTHER:
-		return self->other;
+		return self->env.other;
 	case BIND:
 		return self->bind;
 	default:
@@ -353,7 +336,7 @@ TEST_F_TIMEOUT(bystanders, go_on, 600)
 	struct held *h = &self->held;
 
 	call.path = self->path;
-	call.other = variant->two_files ? self->other : NULL;
+	call.other = variant->two_files ? self->env.other : NULL;
 	ASSERT_EQ(0, ll_call_start(&self->caller, &call));
 	ASSERT_EQ(0, ll_hold(h, &self->env.rdma, self->env.path, LEN));
 	ASSERT_EQ(0, ll_call_go(&self->caller));
@@ -438,7 +421,7 @@ LL_TEST(overlay_open_trunc_nonblock)
 
 	ASSERT_EQ(0, ll_overlay_start(OVL, NULL));
 	snprintf(upper, sizeof(upper), "%s/upper/file", getenv("DAX1"));
-	ASSERT_EQ(0, make(OVL "/merged/file"));
+	ASSERT_EQ(0, ll_make(OVL "/merged/file", LL_PAGES, 0));
 	ASSERT_EQ(0, ll_hold(&h, self->rdma, upper, LEN));
 	EXPECT_EQ(-EAGAIN, ll_do(self->helper, LL_OP_OPEN_TRUNC,
 				 OVL "/merged/file", 0, 0, O_NONBLOCK));

@@ -91,12 +91,8 @@ FIXTURE_VARIANT_ADD(nfs, clone) { LL_OP_CLONE };
 
 FIXTURE_SETUP(nfs)
 {
-	const char *why = ll_env_init(&self->env, true);
-
-	if (why)
-		SKIP(return, "%s", why);
-	if (variant->op == LL_OP_CLONE && strcmp(getenv("DAXFS") ?: "", "xfs"))
-		SKIP(return, "XFS only");
+	LL_NEEDS_XFS_IF(variant->op == LL_OP_CLONE);
+	LL_ENV_INIT(&self->env, true);
 	ASSERT_EQ(0, ll_nfs_start("$DAX1", "", NFS));
 	ASSERT_EQ(0, ll_hold(&self->held, &self->env.rdma, self->env.path,
 			     LEN));
@@ -167,15 +163,11 @@ FIXTURE_VARIANT_ADD(pnfs, not_dax) { "never", "error=0 " };
 
 FIXTURE_SETUP(pnfs)
 {
-	const char *why = ll_env_init(&self->env, true);
-
-	if (why)
-		SKIP(return, "%s", why);
-	if (strcmp(getenv("DAXFS") ?: "", "xfs"))
-		SKIP(return, "XFS only: ext4 has no block layouts");
+	/* ext4 has no block layouts. */
+	LL_NEEDS_XFS();
+	LL_NEEDS_DAX2();
+	LL_ENV_INIT(&self->env, true);
 	self->dir = getenv("DAX2");
-	if (!self->dir)
-		SKIP(return, "DAX2 names no DAX filesystem");
 	ASSERT_EQ(0, ll_source(self->dev, sizeof(self->dev), self->dir));
 	ASSERT_EQ(0, ll_umount(self->dir));
 	ASSERT_EQ(0, ll_sh("mount -o dax=%s /dev/%s %s", variant->dax,

@@ -218,22 +218,17 @@ FIXTURE(reflink) {
 	struct ll_proc *helper;
 	struct ll_rdma *rdma;
 	char *path;
-	char copy[PATH_MAX + 8];
 };
 
 FIXTURE_SETUP(reflink)
 {
 	char probe[PATH_MAX], to[PATH_MAX + 8];
-	const char *why;
 	int ret;
 
-	why = ll_env_init(&self->env, true);
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, true);
 	self->helper = &self->env.helper;
 	self->rdma = &self->env.rdma;
 	self->path = self->env.path;
-	snprintf(self->copy, sizeof(self->copy), "%s.copy", self->path);
 
 	ret = ll_mkfile(probe, sizeof(probe), getenv("DAX1"), 1, 0);
 	if (!ret) {
@@ -242,15 +237,12 @@ FIXTURE_SETUP(reflink)
 		unlink(to);
 		unlink(probe);
 	}
-	if (ret) {
-		ll_env_exit(&self->env);
-		SKIP(return, "no reflink on DAX1: %s", strerror(-ret));
-	}
+	LL_ENV_SKIP_IF(&self->env, ret, "no reflink on DAX1: %s",
+		       strerror(-ret));
 }
 
 FIXTURE_TEARDOWN(reflink)
 {
-	unlink(self->copy);
 	ll_env_exit(&self->env);
 }
 
@@ -276,15 +268,15 @@ static void expect_refused(struct __test_metadata *_metadata,
 
 REFLINK_TEST(no_lease_on_shared_files)
 {
-	ASSERT_EQ(0, ll_clone(self->path, self->copy, 0, 0));
+	ASSERT_EQ(0, ll_clone(self->path, self->env.other, 0, 0));
 	expect_refused(_metadata, self->rdma, self->path, 0);
-	expect_refused(_metadata, self->rdma, self->copy, 0);
+	expect_refused(_metadata, self->rdma, self->env.other, 0);
 }
 
 /* One shared block is enough: its neighbours may move too. */
 REFLINK_TEST(no_lease_beside_a_shared_block)
 {
-	ASSERT_EQ(0, ll_clone(self->path, self->copy, 0, ll_pg));
+	ASSERT_EQ(0, ll_clone(self->path, self->env.other, 0, ll_pg));
 	ASSERT_EQ(0, ll_do(self->helper, LL_OP_WRITE, self->path, 0, ll_pg, 1));
 	expect_refused(_metadata, self->rdma, self->path, 0);
 }
@@ -325,9 +317,9 @@ REFLINK_TEST(one_unshare_is_the_way_back)
 
 	ASSERT_NE(MAP_FAILED, map);
 	map[3 * ll_pg] = 0x60;
-	ASSERT_EQ(0, ll_clone(self->path, self->copy, 0, 0));
+	ASSERT_EQ(0, ll_clone(self->path, self->env.other, 0, 0));
 	unshare_all(_metadata, &self->env, self->path);
-	unshare_all(_metadata, &self->env, self->copy);
+	unshare_all(_metadata, &self->env, self->env.other);
 	EXPECT_EQ(0x60, map[3 * ll_pg]);
 	munmap(map, LEN);
 	close(fd);
@@ -355,16 +347,18 @@ static void clone_breaks(struct __test_metadata *_metadata, struct ll_env *env,
 
 REFLINK_TEST(clone_breaks_the_source)
 {
-	clone_breaks(_metadata, &self->env, self->path, self->copy, self->path);
+	clone_breaks(_metadata, &self->env, self->path, self->env.other,
+		     self->path);
 }
 
 REFLINK_TEST(clone_breaks_the_destination)
 {
-	int fd = open(self->copy, O_RDWR | O_CREAT, 0600);
+	int fd = open(self->env.other, O_RDWR | O_CREAT, 0600);
 
 	ASSERT_EQ(0, ll_fill(fd, LL_PAGES, 0));
 	close(fd);
-	clone_breaks(_metadata, &self->env, self->path, self->copy, self->copy);
+	clone_breaks(_metadata, &self->env, self->path, self->env.other,
+		     self->env.other);
 }
 
 REFLINK_TEST(own_clone)
@@ -372,7 +366,7 @@ REFLINK_TEST(own_clone)
 	struct held h;
 
 	ASSERT_EQ(0, hold(&h, &self->env, self->path));
-	ASSERT_EQ(0, ll_clone(self->path, self->copy, 0, 0));
+	ASSERT_EQ(0, ll_clone(self->path, self->env.other, 0, 0));
 	EXPECT_TRUE(ll_no_signal());
 	EXPECT_TRUE(ll_rkey_is_dead(self->rdma, h.map, h.mr->rkey));
 	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
@@ -395,7 +389,8 @@ REFLINK_TEST(no_corruption_of_other_files)
 
 	ASSERT_EQ(0, hold(&h, &self->env, self->path));
 	ll_set_grace(1);
-	ll_send2(self->helper, LL_OP_CLONE, self->path, self->copy, 0, ll_pg);
+	ll_send2(self->helper, LL_OP_CLONE, self->path, self->env.other, 0,
+		 ll_pg);
 	ASSERT_EQ(0, ll_done(self->helper, 1000 + 2 * LL_SLACK_MS, &res));
 	ASSERT_EQ(0, res.ret);
 	expect_refused(_metadata, self->rdma, self->path, 1);

@@ -15,6 +15,7 @@
 #include <arpa/inet.h>
 
 #include "layout_lease_expect.h"
+#include "layout_lease_setup.h"
 
 #define LEN	(16 * ll_pg)
 
@@ -32,15 +33,10 @@ FIXTURE(overrun) {
 
 FIXTURE_SETUP(overrun)
 {
-	const char *why = ll_env_init(&self->env, true);
-
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, true);
 	self->r = &self->env.rdma;
-	if (self->r->iwarp) {
-		ll_env_exit(&self->env);
-		SKIP(return, "iWARP has no write with immediate");
-	}
+	LL_ENV_SKIP_IF(&self->env, self->r->iwarp,
+		       "iWARP has no write with immediate");
 	self->cq = ll_small_cq(self->r);
 	ASSERT_NE(NULL, self->cq);
 }
@@ -161,14 +157,10 @@ FIXTURE_VARIANT_ADD(going, executes_and_overrun) {
 
 FIXTURE_SETUP(going)
 {
-	const char *why = ll_env_init(&self->env, false);
-
-	if (why)
-		SKIP(return, "%s", why);
-	if (variant->stuck && strcmp(ll_rdma_type(), "rxe")) {
-		ll_env_exit(&self->env);
-		SKIP(return, "iWARP has no write with immediate");
-	}
+	LL_ENV_INIT(&self->env, false);
+	LL_ENV_SKIP_IF(&self->env,
+		       variant->stuck && strcmp(ll_rdma_type(), "rxe"),
+		       "iWARP has no write with immediate");
 }
 
 FIXTURE_TEARDOWN(going)
@@ -207,10 +199,7 @@ FIXTURE(contract) {
 
 FIXTURE_SETUP(contract)
 {
-	const char *why = ll_env_init(&self->env, true);
-
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, true);
 	self->r = &self->env.rdma;
 }
 

@@ -6,6 +6,7 @@
  * returned, and none of their new contents leaves them.
  */
 #include "layout_lease_expect.h"
+#include "layout_lease_setup.h"
 
 #define LEN	(8UL << 20)
 #define PART	(LEN / 8)	/* of one work request */
@@ -73,15 +74,12 @@ FIXTURE_VARIANT_ADD(flight, receive_from_srq) {
 
 FIXTURE_SETUP(flight)
 {
-	const char *why = ll_env_init(&self->env, true);
 	struct ll_rdma *r = &self->env.rdma;
 
-	if (why)
-		SKIP(return, "%s", why);
-	if (variant->op == IBV_WR_ATOMIC_FETCH_AND_ADD && !r->atomics) {
-		ll_env_exit(&self->env);
-		SKIP(return, "the device has no atomic operations");
-	}
+	LL_ENV_INIT(&self->env, true);
+	LL_ENV_SKIP_IF(&self->env,
+		       variant->op == IBV_WR_ATOMIC_FETCH_AND_ADD && !r->atomics,
+		       "the device has no atomic operations");
 	self->peer = mmap(NULL, LEN, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->peer);
@@ -247,15 +245,10 @@ FIXTURE(mixed) {
 
 FIXTURE_SETUP(mixed)
 {
-	const char *why = ll_env_init(&self->env, true);
 	int i;
 
-	if (why)
-		SKIP(return, "%s", why);
-	if (!getenv("DAX2")) {
-		ll_env_exit(&self->env);
-		SKIP(return, "DAX2 names no DAX filesystem");
-	}
+	LL_NEEDS_DAX2();
+	LL_ENV_INIT(&self->env, true);
 	self->r = &self->env.rdma;
 	ASSERT_EQ(0, ll_mkfile(self->other, sizeof(self->other),
 			       getenv("DAX2"), LL_PAGES, 0));

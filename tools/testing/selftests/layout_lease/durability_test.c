@@ -12,8 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
-#include "layout_lease_lib.h"
+#include "layout_lease_setup.h"
 
 #define TRACEFS		"/sys/kernel/tracing"
 #define INSTANCE	TRACEFS "/instances/layout_lease"
@@ -31,20 +30,17 @@ FIXTURE(durability) {
 
 FIXTURE_SETUP(durability)
 {
-	const char *why = ll_env_init(&self->env, true);
 	struct stat st;
 	int ret;
 
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, true);
 	if (access(TRACEFS "/instances", F_OK))
 		ll_sh("mount -t tracefs tracefs " TRACEFS);
-	if ((mkdir(INSTANCE, 0700) && errno != EEXIST) ||
-	    ll_write_str(INSTANCE "/events/fs_dax/dax_writeback_one/enable",
-			 "1")) {
-		ll_env_exit(&self->env);
-		SKIP(return, "no tracepoint fs_dax:dax_writeback_one");
-	}
+	LL_ENV_SKIP_IF(&self->env,
+		       (mkdir(INSTANCE, 0700) && errno != EEXIST) ||
+		       ll_write_str(INSTANCE "/events/fs_dax/dax_writeback_one/enable",
+				    "1"),
+		       "no tracepoint fs_dax:dax_writeback_one");
 	self->r = &self->env.rdma;
 	self->fd = open(self->env.path, O_RDWR);
 	ret = ll_fill(self->fd, LEN / ll_pg, 0);
@@ -53,9 +49,7 @@ FIXTURE_SETUP(durability)
 		ret = -errno;
 	if (!ret && (fstat(self->fd, &st) || fsync(self->fd)))
 		ret = -errno;
-	if (ret)
-		ll_env_exit(&self->env);
-	ASSERT_EQ(0, ret);
+	LL_ENV_ASSERT(&self->env, ret);
 	self->ino = st.st_ino;
 }
 
@@ -307,15 +301,11 @@ FIXTURE_VARIANT_ADD(crash, fsync) {
 
 FIXTURE_SETUP(crash)
 {
-	const char *why = ll_env_init(&self->env, true);
-
+	LL_NEEDS_DAX2();
 	self->dir = getenv("DAX2");
-	if (!why && !self->dir)
-		why = "DAX2 names no DAX filesystem";
-	if (!why && ll_source(self->dev, sizeof(self->dev), self->dir))
-		why = "DAX2 is not mounted";
-	if (why)
-		SKIP(return, "%s", why);
+	if (ll_source(self->dev, sizeof(self->dev), self->dir))
+		SKIP(return, "DAX2 is not mounted");
+	LL_ENV_INIT(&self->env, true);
 	snprintf(self->path, sizeof(self->path), "%s/crash", self->dir);
 }
 

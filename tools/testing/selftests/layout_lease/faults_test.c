@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "layout_lease_expect.h"
+#include "layout_lease_setup.h"
 
 #define DEBUG		"/sys/kernel/debug/"
 #define REVOKE_FINISH	"rxe_mr_revoke_finish"
@@ -29,15 +30,10 @@ FIXTURE(nth) {
 
 FIXTURE_SETUP(nth)
 {
-	const char *why = ll_env_init(&self->env, true);
-
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, true);
 	self->control = open("/proc/thread-self/fail-nth", O_RDWR);
-	if (self->control < 0) {
-		ll_env_exit(&self->env);
-		SKIP(return, "no CONFIG_FAULT_INJECTION");
-	}
+	LL_ENV_SKIP_IF(&self->env, self->control < 0,
+		       "no CONFIG_FAULT_INJECTION");
 	/* Where there could be reclaim as well, and without a report of each. */
 	ASSERT_EQ(0, ll_sh("cd " DEBUG " && for i in failslab fail_page_alloc; do "
 			   "echo N >$i/ignore-gfp-wait && echo 0 >$i/verbose || "
@@ -265,18 +261,11 @@ static int no_injected(void)
 
 FIXTURE_SETUP(device)
 {
-	const char *why = ll_env_init(&self->env, true);
-
-	if (why)
-		SKIP(return, "%s", why);
-	if (strcmp(ll_rdma_type(), "rxe")) {
-		ll_env_exit(&self->env);
-		SKIP(return, "the fault is one of rxe");
-	}
-	if (access(DEBUG "fail_function/inject", W_OK)) {
-		ll_env_exit(&self->env);
-		SKIP(return, "no CONFIG_FAIL_FUNCTION");
-	}
+	LL_ENV_INIT(&self->env, true);
+	LL_ENV_SKIP_IF(&self->env, strcmp(ll_rdma_type(), "rxe"),
+		       "the fault is one of rxe");
+	LL_ENV_SKIP_IF(&self->env, access(DEBUG "fail_function/inject", W_OK),
+		       "no CONFIG_FAIL_FUNCTION");
 	ll_set_grace(0);
 	ASSERT_EQ(0, ll_hold(&self->held, &self->env.rdma, self->env.path,
 			     PART));

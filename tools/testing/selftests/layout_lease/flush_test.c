@@ -12,8 +12,7 @@
 
 #include <rdma/ib_user_verbs.h>
 
-#include "kselftest_harness.h"
-#include "layout_lease_lib.h"
+#include "layout_lease_setup.h"
 
 #define LEN	(LL_PAGES * ll_pg)
 
@@ -68,27 +67,23 @@ static int new_pairs(struct ll_rdma *r)
 
 FIXTURE_SETUP(flush)
 {
-	const char *why = ll_env_init(&self->env, true);
 	struct ibv_device_attr_ex attr;
 	int ret;
 
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, true);
 	self->r = &self->env.rdma;
-	if (ibv_query_device_ex(self->r->ctx, NULL, &attr) ||
-	    !(attr.device_cap_flags_ex & IB_UVERBS_DEVICE_FLUSH_PERSISTENT)) {
-		ll_env_exit(&self->env);
-		SKIP(return, "the RDMA device has no FLUSH");
-	}
+	LL_ENV_SKIP_IF(&self->env,
+		       ibv_query_device_ex(self->r->ctx, NULL, &attr) ||
+		       !(attr.device_cap_flags_ex &
+			 IB_UVERBS_DEVICE_FLUSH_PERSISTENT),
+		       "the RDMA device has no FLUSH");
 	ret = new_pairs(self->r) ?: ll_hold(&self->h, self->r, self->env.path, LEN);
 	if (!ret) {
 		EXPECT_EQ(0, ibv_dereg_mr(self->h.mr));
 		self->mr = ll_reg(self->r, self->h.map, LEN, FLUSH_ACCESS);
 		ret = self->mr ? 0 : -errno;
 	}
-	if (ret)
-		ll_env_exit(&self->env);
-	ASSERT_EQ(0, ret);
+	LL_ENV_ASSERT(&self->env, ret);
 }
 
 FIXTURE_TEARDOWN(flush)

@@ -81,8 +81,7 @@ static int crowd_start(struct crowd *c, const char *path, int n,
 {
 	int ret = 0;
 
-	c->greedy = mmap(NULL, sizeof(*c->greedy), PROT_READ | PROT_WRITE,
-			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	c->greedy = ll_shared(sizeof(*c->greedy));
 	if (c->greedy == MAP_FAILED)
 		return -errno;
 	c->greedy->path = path;
@@ -122,24 +121,12 @@ static void crowd_stop(struct crowd *c)
 		ll_proc_stop(&c->proc[i]);
 }
 
-static int make(const char *path)
-{
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600), ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = ll_fill(fd, LEN / PAGE, 0x10);
-	close(fd);
-	return ret;
-}
-
 /*
  * Two files, holders of each who come back at once, and an operation that began
  * when there were none of them: it waits for a reader of one of the files.
  */
 FIXTURE(two) {
 	struct ll_env env;
-	char other[PATH_MAX + 8];
 	struct ll_proc reader, changer, second;
 	struct crowd crowd[2];
 };
@@ -162,20 +149,15 @@ TWO(exchange_other, true, ll_call_exchange, .len = LEN);
 
 FIXTURE_SETUP(two)
 {
-	const char *why;
-
-	if (!ll_is_xfs())
-		SKIP(return, "XFS only");
-	why = ll_env_init(&self->env, false);
-	if (why)
-		SKIP(return, "%s", why);
+	LL_NEEDS_XFS();
+	LL_ENV_INIT(&self->env, false);
 	ll_set_grace(GRACE);
-	snprintf(self->other, sizeof(self->other), "%s.2", self->env.path);
-	ASSERT_EQ(0, make(self->env.path));
-	ASSERT_EQ(0, make(self->other));
+	ASSERT_EQ(0, ll_make(self->env.path, LEN / PAGE, 0x10));
+	ASSERT_EQ(0, ll_make(self->env.other, LEN / PAGE, 0x10));
 	ASSERT_EQ(0, crowd_start(&self->crowd[0], self->env.path, GREEDY,
 				 false));
-	ASSERT_EQ(0, crowd_start(&self->crowd[1], self->other, GREEDY, false));
+	ASSERT_EQ(0, crowd_start(&self->crowd[1], self->env.other, GREEDY,
+				 false));
 }
 
 FIXTURE_TEARDOWN(two)
@@ -185,7 +167,6 @@ FIXTURE_TEARDOWN(two)
 	ll_proc_stop(&self->second);
 	ll_proc_stop(&self->reader);
 	ll_proc_stop(&self->changer);
-	unlink(self->other);
 	ll_env_exit(&self->env);
 }
 
@@ -195,11 +176,11 @@ static void begin(struct __test_metadata *_metadata, FIXTURE_DATA(two) *self,
 	struct ll_call call = variant->call;
 
 	call.path = self->env.path;
-	call.other = self->other;
+	call.other = self->env.other;
 	ASSERT_EQ(0, ll_call_start(&self->changer, &call));
 	ASSERT_EQ(0, ll_helper_start(&self->second));
 	ASSERT_EQ(0, ll_reader_start(&self->reader, variant->reader_of_other ?
-				     self->other : self->env.path));
+				     self->env.other : self->env.path));
 	ASSERT_EQ(0, ll_call_go(&self->changer));
 	EXPECT_NOT_DONE(&self->changer);
 	crowd_go(&self->crowd[0]);
@@ -396,7 +377,6 @@ FIXTURE(afterwards) {
 	struct ll_env env;
 	struct held held;
 	struct ll_proc changer;
-	char other[PATH_MAX + 8];
 	const char *leased, *second;
 };
 
@@ -424,24 +404,19 @@ AFTER(clone_second, { ll_call_clone }, true, true);
 FIXTURE_SETUP(afterwards)
 {
 	struct stat st[2];
-	const char *why;
 
-	if (variant->xfs && !ll_is_xfs())
-		SKIP(return, "XFS only");
-	why = ll_env_init(&self->env, true);
-	if (why)
-		SKIP(return, "%s", why);
+	LL_NEEDS_XFS_IF(variant->xfs);
+	LL_ENV_INIT(&self->env, true);
 	ll_set_grace(LONG_GRACE);
-	snprintf(self->other, sizeof(self->other), "%s.2", self->env.path);
-	ASSERT_EQ(0, make(self->env.path));
-	ASSERT_EQ(0, make(self->other));
+	ASSERT_EQ(0, ll_make(self->env.path, LEN / PAGE, 0x10));
+	ASSERT_EQ(0, ll_make(self->env.other, LEN / PAGE, 0x10));
 	ASSERT_EQ(0, stat(self->env.path, &st[0]));
-	ASSERT_EQ(0, stat(self->other, &st[1]));
+	ASSERT_EQ(0, stat(self->env.other, &st[1]));
 	if (variant->second == (st[0].st_ino > st[1].st_ino)) {
 		self->leased = self->env.path;
-		self->second = self->other;
+		self->second = self->env.other;
 	} else {
-		self->leased = self->other;
+		self->leased = self->env.other;
 		self->second = self->env.path;
 	}
 	if (!variant->xfs)
@@ -451,7 +426,6 @@ FIXTURE_SETUP(afterwards)
 FIXTURE_TEARDOWN(afterwards)
 {
 	ll_proc_stop(&self->changer);
-	unlink(self->other);
 	ll_env_exit(&self->env);
 }
 
@@ -652,10 +626,7 @@ FIXTURE_VARIANT_ADD(polling, silent) { false };
 
 FIXTURE_SETUP(polling)
 {
-	const char *why = ll_env_init(&self->env, false);
-
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, false);
 	ll_set_grace(GRACE);
 	ASSERT_EQ(0, crowd_start(&self->crowd, self->env.path, GREEDY,
 				 variant->cooperative));

@@ -22,6 +22,7 @@
 #include <sys/wait.h>
 
 #include "layout_lease_expect.h"
+#include "layout_lease_setup.h"
 
 #define LEN	(8 * ll_pg)
 
@@ -319,10 +320,7 @@ FIXTURE(holders) {
 
 FIXTURE_SETUP(holders)
 {
-	const char *why = ll_env_init(&self->env, true);
-
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, true);
 	self->path = self->env.path;
 	self->helper = &self->env.helper;
 	self->rdma = &self->env.rdma;
@@ -335,8 +333,7 @@ FIXTURE_SETUP(holders)
 		.fd = self->fd,
 		.map = self->map,
 		.rdma = self->rdma,
-		.region = mmap(NULL, ll_pg, PROT_READ | PROT_WRITE,
-			       MAP_SHARED | MAP_ANONYMOUS, -1, 0),
+		.region = ll_shared(ll_pg),
 	};
 	ASSERT_NE(MAP_FAILED, self->puppet.region);
 }

@@ -229,8 +229,7 @@ LL_TEST(race)
 	struct ll_proc p[RACERS] = {};
 	struct race *r;
 
-	r = mmap(NULL, sizeof(*r), PROT_READ | PROT_WRITE,
-		 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	r = ll_shared(sizeof(*r));
 	ASSERT_NE(MAP_FAILED, r);
 	r->path = self->path;
 	for (i = 0; i < RACERS; i++) {

@@ -8,6 +8,7 @@
 
 #include "kselftest_harness.h"
 #include "layout_lease_expect.h"
+#include "layout_lease_setup.h"
 
 #ifdef LL_NO_RDMA
 #define LL_WITH_RDMA	false
@@ -24,10 +25,7 @@ FIXTURE(layout) {
 
 FIXTURE_SETUP(layout)
 {
-	const char *why = ll_env_init(&self->env, LL_WITH_RDMA);
-
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, LL_WITH_RDMA);
 	self->path = self->env.path;
 	self->helper = &self->env.helper;
 	self->rdma = &self->env.rdma;

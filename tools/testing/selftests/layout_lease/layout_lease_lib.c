@@ -218,6 +218,12 @@ int ll_new_filesystem(const char *dev, const char *dir)
 		ll_sh("mount -t xfs -o dax=always /dev/%s %s", dev, dir);
 }
 
+int ll_renew_filesystem(char *dev, size_t size, const char *dir)
+{
+	return ll_source(dev, size, dir) ?: ll_umount(dir) ?:
+		ll_new_filesystem(dev, dir);
+}
+
 int ll_fsck(const char *dev)
 {
 	int ret = ll_is_xfs() ? xfs_exchange_range(dev, false) : 0;
@@ -319,6 +325,17 @@ int ll_fill(int fd, unsigned int pages, unsigned char seed)
 			ret = errno ? -errno : -EIO;
 	}
 	free(page);
+	return ret;
+}
+
+int ll_make(const char *path, unsigned int pages, unsigned char seed)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644), ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = ll_fill(fd, pages, seed);
+	close(fd);
 	return ret;
 }
 
@@ -1343,6 +1360,12 @@ int ll_proc_start(struct ll_proc *p, void (*fn)(int sock, void *arg),
 	return -EAGAIN;
 }
 
+void *ll_shared(size_t size)
+{
+	return mmap(NULL, size, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+}
+
 int ll_steal(pid_t pid, int fd)
 {
 	int pidfd = syscall(__NR_pidfd_open, pid, 0);
@@ -1764,6 +1787,7 @@ const char *ll_env_init(struct ll_env *env, bool rdma)
 	env->saved_plain_grace = ll_read_long(LL_PLAIN_GRACE, 45);
 	if (ll_mkfile(env->path, sizeof(env->path), dir, LL_PAGES, 0))
 		return "cannot make a file in DAX1";
+	snprintf(env->other, sizeof(env->other), "%s.2", env->path);
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGIO);
@@ -1783,6 +1807,7 @@ void ll_env_exit(struct ll_env *env)
 {
 	ll_proc_stop(&env->helper);
 	unlink(env->path);
+	unlink(env->other);
 	ll_set_grace(env->saved_grace);
 	ll_write_long(LL_PLAIN_GRACE, env->saved_plain_grace);
 }

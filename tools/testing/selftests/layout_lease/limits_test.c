@@ -28,10 +28,7 @@ FIXTURE(limits) {
 
 FIXTURE_SETUP(limits)
 {
-	const char *why = ll_env_init(&self->env, false);
-
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, false);
 	self->path = self->env.path;
 	self->saved = ll_read_long(LIMIT_SYSCTL, -1);
 	ASSERT_LT(0, self->saved);

@@ -25,8 +25,8 @@
 
 #include <linux/fs.h>
 
-#include "kselftest_harness.h"
 #include "layout_lease_change.h"
+#include "layout_lease_setup.h"
 
 #define SECONDS		75
 #define FILES		3
@@ -637,27 +637,22 @@ FIXTURE(load) {
 
 FIXTURE_SETUP(load)
 {
-	const char *why = ll_env_init(&self->env, false);
 	int i;
 
-	if (why)
-		SKIP(return, "%s", why);
-	if (!getenv("DAX2"))
-		SKIP(return, "DAX2 names no DAX filesystem");
+	LL_NEEDS_DAX2();
 	if (ll_pg != 4096)
 		SKIP(return, "pages have not 4096 bytes");
+	LL_ENV_INIT(&self->env, false);
 	self->fd = open(self->env.path, O_RDWR);
 	self->refs = ll_module_settle(self->fd);
-	ASSERT_EQ(0, ll_source(self->dev, sizeof(self->dev), getenv("DAX2")));
-	ASSERT_EQ(0, ll_umount(getenv("DAX2")));
-	ASSERT_EQ(0, ll_new_filesystem(self->dev, getenv("DAX2")));
+	ASSERT_EQ(0, ll_renew_filesystem(self->dev, sizeof(self->dev),
+					 getenv("DAX2")));
 	for (i = 0; i < FILES; i++) {
 		ASSERT_EQ(0, ll_mkfile(path[i], PATH_MAX, getenv("DAX2"), 0, 0));
 		ASSERT_EQ(0, truncate(path[i], PAGES * ll_pg));
 		ASSERT_EQ(0, chmod(path[i], 0644));
 	}
-	score = mmap(NULL, sizeof(*score), PROT_READ | PROT_WRITE,
-		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	score = ll_shared(sizeof(*score));
 	ASSERT_NE(MAP_FAILED, score);
 	self->seed = ll_env_number("STRESS_SEED", ll_now_ms() ^ getpid());
 	ll_seed(self->seed, 0);

@@ -17,8 +17,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
-#include "kselftest_harness.h"
-#include "layout_lease_lib.h"
+#include "layout_lease_setup.h"
 
 #define KB	1024LL
 #define MB	(1024 * KB)
@@ -139,17 +138,13 @@ static void load(int sock, void *arg)
 
 FIXTURE_SETUP(mapping)
 {
-	const char *why = ll_env_init(&self->env, true), *dir = getenv("DAX2");
+	const char *dir = getenv("DAX2");
 	char dev[64];
 
-	if (why)
-		SKIP(return, "%s", why);
-	if (!dir)
-		SKIP(return, "DAX2 names no DAX filesystem");
+	LL_NEEDS_DAX2();
+	LL_ENV_INIT(&self->env, true);
 	/* One that allocates by 2 MiB. */
-	ASSERT_EQ(0, ll_source(dev, sizeof(dev), dir));
-	ASSERT_EQ(0, ll_umount(dir));
-	ASSERT_EQ(0, ll_new_filesystem(dev, dir));
+	ASSERT_EQ(0, ll_renew_filesystem(dev, sizeof(dev), dir));
 	snprintf(self->path, sizeof(self->path), "%s/mapping", dir);
 	snprintf(self->other, sizeof(self->other), "%s.2", self->path);
 	ll_set_grace(0);

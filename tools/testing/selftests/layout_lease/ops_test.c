@@ -16,8 +16,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#include "kselftest_harness.h"
 #include "layout_lease_change.h"
+#include "layout_lease_setup.h"
 
 #define KB		1024LL
 #define MB		(1024 * KB)
@@ -207,7 +207,6 @@ FIXTURE(ops) {
 	struct ll_env env;
 	struct job job;
 	struct ll_proc worker;
-	char other[PATH_MAX + 8];
 	char fd_path[32];	/* also if it is renamed or unlinked */
 	int fd;
 	char *map;
@@ -429,17 +428,12 @@ static int mkfile(const char *path, unsigned char seed)
 
 FIXTURE_SETUP(ops)
 {
-	const char *fs = getenv("DAXFS"), *why;
 	const struct row *row = &variant->row;
 	int fd;
 
-	if (row->xfs && fs && strcmp(fs, "xfs"))
-		SKIP(return, "XFS only");
-	why = ll_env_init(&self->env, true);
-	if (why)
-		SKIP(return, "%s", why);
+	LL_NEEDS_XFS_IF(row->xfs);
+	LL_ENV_INIT(&self->env, true);
 	ll_set_grace(0);
-	snprintf(self->other, sizeof(self->other), "%s.2", self->env.path);
 
 	self->fd = mkfile(self->env.path, FILES);
 	ASSERT_LE(0, self->fd);
@@ -450,7 +444,7 @@ FIXTURE_SETUP(ops)
 	if (row->size)
 		ASSERT_EQ(0, ftruncate(self->fd, row->size));
 	if (row->other) {
-		fd = mkfile(self->other, row->other);
+		fd = mkfile(self->env.other, row->other);
 		ASSERT_LE(0, fd);
 		close(fd);
 	}
@@ -458,7 +452,7 @@ FIXTURE_SETUP(ops)
 		.row = row,
 		.dir = getenv("DAX1"),
 		.path = self->env.path,
-		.other_path = self->other,
+		.other_path = self->env.other,
 	};
 	ASSERT_EQ(0, ll_proc_start(&self->worker, work, &self->job));
 	ASSERT_EQ(0, ll_get(self->worker.sock, LL_SOON_MS));
@@ -467,7 +461,6 @@ FIXTURE_SETUP(ops)
 FIXTURE_TEARDOWN(ops)
 {
 	ll_proc_stop(&self->worker);
-	unlink(self->other);
 	ll_env_exit(&self->env);
 }
 
@@ -540,7 +533,7 @@ TEST_F_TIMEOUT(ops, leases, 240)
 	if (row->file_has)
 		EXPECT_TRUE(has(self->fd_path, row, row->file_has));
 	if (row->other_has)
-		EXPECT_TRUE(has(self->other, row, row->other_has));
+		EXPECT_TRUE(has(self->env.other, row, row->other_has));
 
 	for (i = 0; i < 2; i++) {
 		ASSERT_EQ(0, ll_getlayout(self->fd, starts[i], 2 * MB, &lease));

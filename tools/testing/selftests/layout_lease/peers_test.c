@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "layout_lease_expect.h"
+#include "layout_lease_setup.h"
 
 #define LEN	(LL_PAGES * ll_pg)
 #define PUSHES	12	/* of the server, each an eighth of the region */
@@ -230,18 +231,15 @@ FIXTURE_SETUP(peers)
 {
 	static const char * const addr[] = { "203.0.113.2", "203.0.113.1" };
 	static void (* const fn[])(int sock, void *arg) = { client, server };
-	const char *why = ll_env_init(&self->env, false);
 	struct sockaddr_in to = { .sin_family = AF_INET };
 	struct target target[2];
 	int i;
 
-	if (!why && ll_sh("ip link add ll0 type veth peer name ll1 && "
-			  "ip link delete ll0")) {
-		ll_env_exit(&self->env);
-		why = "no virtual cable (CONFIG_VETH)";
-	}
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, false);
+	LL_ENV_SKIP_IF(&self->env,
+		       ll_sh("ip link add ll0 type veth peer name ll1 && "
+			     "ip link delete ll0"),
+		       "no virtual cable (CONFIG_VETH)");
 	ASSERT_EQ(0, ll_do(&self->env.helper, LL_OP_WRITE, self->env.path, 0,
 			   LEN, OLD));
 	ASSERT_EQ(0, ll_fill_up(getenv("DAX1"), 1 << 20));

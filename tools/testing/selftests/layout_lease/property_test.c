@@ -22,6 +22,7 @@
 
 #include "layout_lease_change.h"
 #include "layout_lease_expect.h"
+#include "layout_lease_setup.h"
 
 #define SECONDS		60
 #define PAGE		4096LL
@@ -435,14 +436,11 @@ static void do_something(FIXTURE_DATA(property) *self)
 
 FIXTURE_SETUP(property)
 {
-	const char *why = ll_env_init(&self->env, true);
 	int i;
 
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, true);
 	ll_set_grace(0);
-	changes = mmap(NULL, sizeof(*changes), PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	changes = ll_shared(sizeof(*changes));
 	ASSERT_NE(MAP_FAILED, changes);
 	changes->seed = ll_env_number("PROPERTY_SEED", ll_now_ms() ^ getpid());
 	ll_seed(changes->seed, 0);

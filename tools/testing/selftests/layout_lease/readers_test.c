@@ -11,6 +11,7 @@
 
 #include "layout_lease_change.h"
 #include "layout_lease_expect.h"
+#include "layout_lease_setup.h"
 
 #define PAGE		4096LL
 #define LEN		(LL_PAGES * PAGE)
@@ -110,17 +111,6 @@ ROW_NFS(cat, READ(call_cat), .copies = true);
 ROW_NFS(clone, READ(ll_call_clone), -EOPNOTSUPP);
 ROW_NFS(copy_file_range, READ(ll_call_copy, .len = LEN), .copies = true);
 
-static int make(const char *path, unsigned int pages, unsigned char seed)
-{
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0644), ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = ll_fill(fd, pages, seed);
-	close(fd);
-	return ret;
-}
-
 /* The same file name in that directory. */
 static void name_in(char out[PATH_MAX], const char *dir, const char *path)
 {
@@ -129,13 +119,11 @@ static void name_in(char out[PATH_MAX], const char *dir, const char *path)
 
 FIXTURE_SETUP(readers)
 {
-	const char *why = ll_env_init(&self->env, true);
 	const char *dir = getenv("DAX1");
 	char lower[PATH_MAX], upper[PATH_MAX], there[PATH_MAX];
 
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, make(self->env.path, LL_PAGES, SEED));
+	LL_ENV_INIT(&self->env, true);
+	ASSERT_EQ(0, ll_make(self->env.path, LL_PAGES, SEED));
 	ASSERT_EQ(0, chmod(self->env.path, 0644));
 	snprintf(lower, sizeof(lower), "%s/lower", dir);
 	if (variant->through == OVERLAY) {
@@ -154,8 +142,8 @@ FIXTURE_SETUP(readers)
 	name_in(self->path, dir, self->env.path);
 	snprintf(self->other, sizeof(self->other), "%.1300s.2", self->path);
 	/* What is deduplicated is there already. */
-	ASSERT_EQ(0, make(self->other, variant->row.call.fn == ll_call_dedupe ?
-			  LL_PAGES : 0, SEED));
+	ASSERT_EQ(0, ll_make(self->other, variant->row.call.fn ==
+			     ll_call_dedupe ? LL_PAGES : 0, SEED));
 	ASSERT_EQ(0, chown(self->other, 65534, 65534));
 }
 
@@ -224,7 +212,6 @@ FIXTURE(writers) {
 	struct ll_env env;
 	struct held held;
 	struct ll_proc caller;
-	char other[PATH_MAX + 8];
 };
 
 FIXTURE_VARIANT(writers) {
@@ -244,17 +231,11 @@ FIXTURE_VARIANT_ADD(writers, owner_dedupe)
 
 FIXTURE_SETUP(writers)
 {
-	const char *why;
-
-	if (!ll_is_xfs())
-		SKIP(return, "XFS only");
-	why = ll_env_init(&self->env, true);
-	if (why)
-		SKIP(return, "%s", why);
-	snprintf(self->other, sizeof(self->other), "%s.2", self->env.path);
-	ASSERT_EQ(0, make(self->env.path, LL_PAGES, SEED));
-	ASSERT_EQ(0, make(self->other, LL_PAGES, SEED));
-	ASSERT_EQ(0, chown(self->other, 65534, 65534));
+	LL_NEEDS_XFS();
+	LL_ENV_INIT(&self->env, true);
+	ASSERT_EQ(0, ll_make(self->env.path, LL_PAGES, SEED));
+	ASSERT_EQ(0, ll_make(self->env.other, LL_PAGES, SEED));
+	ASSERT_EQ(0, chown(self->env.other, 65534, 65534));
 	if (variant->owner)
 		ASSERT_EQ(0, chown(self->env.path, 65534, 65534));
 }
@@ -264,7 +245,6 @@ FIXTURE_TEARDOWN(writers)
 	/* Whoever waits, does not any more. */
 	ll_let_go(&self->held);
 	ll_proc_stop(&self->caller);
-	unlink(self->other);
 	ll_env_exit(&self->env);
 }
 
@@ -274,7 +254,7 @@ TEST_F_TIMEOUT(writers, break_and_share, 240)
 	__u32 flags;
 
 	call.path = self->env.path;
-	call.other = self->other;
+	call.other = self->env.other;
 	ASSERT_EQ(0, ll_call_start(&self->caller, &call));
 	ASSERT_EQ(0, ll_hold(&self->held, &self->env.rdma, self->env.path,
 			     LEN));

@@ -13,6 +13,7 @@
 
 #include "layout_lease_change.h"
 #include "layout_lease_expect.h"
+#include "layout_lease_setup.h"
 
 #define LEN		(LL_PAGES * 4096LL)
 #define PAGE		4096LL
@@ -239,17 +240,6 @@ static int set_attribute(const char *path, int flag, bool on)
 	return ret;
 }
 
-static int fill(const char *path, long long len, unsigned char seed)
-{
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0644), ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = ll_fill(fd, len / ll_pg, seed);
-	close(fd);
-	return ret;
-}
-
 /* Make the other file, and its name. */
 static void make_other(struct __test_metadata *_metadata, struct ll_env *env,
 		       char *other, enum other kind)
@@ -264,8 +254,8 @@ static void make_other(struct __test_metadata *_metadata, struct ll_env *env,
 		return;
 	}
 	snprintf(other, PATH_MAX, "%s%s.2", dir, strrchr(env->path, '/'));
-	ASSERT_EQ(0, fill(other, kind == EMPTY ? 0 : LEN,
-			  kind == EQUAL ? SEED : OTHER_SEED));
+	ASSERT_EQ(0, ll_make(other, kind == EMPTY ? 0 : LEN / ll_pg,
+			     kind == EQUAL ? SEED : OTHER_SEED));
 	if (kind != EQUAL)
 		return;
 	/* But for the last byte. */
@@ -276,16 +266,12 @@ static void make_other(struct __test_metadata *_metadata, struct ll_env *env,
 FIXTURE_SETUP(refused)
 {
 	const struct row *row = &variant->row;
-	const char *why;
 
 	if (row->fs != ANY && (row->fs == XFS) != ll_is_xfs())
 		SKIP(return, "%s only", row->fs == XFS ? "XFS" : "ext4");
-	if (row->other == ELSEWHERE && !getenv("DAX2"))
-		SKIP(return, "DAX2 names no DAX filesystem");
-	why = ll_env_init(&self->env, true);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, fill(self->env.path, LEN, SEED));
+	LL_NEEDS_DAX2_IF(row->other == ELSEWHERE);
+	LL_ENV_INIT(&self->env, true);
+	ASSERT_EQ(0, ll_make(self->env.path, LEN / ll_pg, SEED));
 	ASSERT_EQ(0, chmod(self->env.path, 0644));
 	if (row->size)
 		ASSERT_EQ(0, truncate(self->env.path, row->size));
@@ -373,22 +359,18 @@ FIXTURE_VARIANT_ADD(mixed, dedupe) { CALL(dedupe, .len = PAGE) };
 
 FIXTURE_SETUP(mixed)
 {
-	const char *why, *dir = getenv("DAX2");
+	const char *dir = getenv("DAX2");
 
-	if (!ll_is_xfs())
-		SKIP(return, "XFS only");
-	if (!dir)
-		SKIP(return, "DAX2 names no DAX filesystem");
-	why = ll_env_init(&self->env, true);
-	if (why)
-		SKIP(return, "%s", why);
+	LL_NEEDS_XFS();
+	LL_NEEDS_DAX2();
+	LL_ENV_INIT(&self->env, true);
 	ASSERT_EQ(0, ll_remount(dir, "dax=inode"));
 	snprintf(self->dir, sizeof(self->dir), "%s/dir-XXXXXX", dir);
 	ASSERT_EQ(0, ll_dax_dir(self->dir));
 	snprintf(self->path, sizeof(self->path), "%s/dax", self->dir);
 	snprintf(self->other, sizeof(self->other), "%s.other", self->dir);
-	ASSERT_EQ(0, fill(self->path, LEN, SEED));
-	ASSERT_EQ(0, fill(self->other, LEN, SEED));
+	ASSERT_EQ(0, ll_make(self->path, LEN / ll_pg, SEED));
+	ASSERT_EQ(0, ll_make(self->other, LEN / ll_pg, SEED));
 }
 
 FIXTURE_TEARDOWN(mixed)
@@ -448,13 +430,8 @@ FIXTURE_VARIANT_ADD(frozen, exchange) { CALL(exchange, .len = LEN), DIFFERENT };
 
 FIXTURE_SETUP(frozen)
 {
-	const char *why;
-
-	if (variant->other && !ll_is_xfs())
-		SKIP(return, "XFS only");
-	why = ll_env_init(&self->env, true);
-	if (why)
-		SKIP(return, "%s", why);
+	LL_NEEDS_XFS_IF(variant->other);
+	LL_ENV_INIT(&self->env, true);
 	make_other(_metadata, &self->env, self->other, variant->other);
 	ASSERT_EQ(0, ll_freezer_start(&self->freezer, getenv("DAX1")));
 }
@@ -522,14 +499,9 @@ LATE(exchange_unaligned, -EINVAL, CALL(exchange, .off = ODD, .len = PAGE));
 
 FIXTURE_SETUP(late)
 {
-	const char *why;
-
-	if (!ll_is_xfs())
-		SKIP(return, "XFS only");
+	LL_NEEDS_XFS();
 	self->pipe[0] = self->pipe[1] = -1;
-	why = ll_env_init(&self->env, true);
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, true);
 	make_other(_metadata, &self->env, self->other, DIFFERENT);
 }
 

@@ -14,8 +14,7 @@
 #include <unistd.h>
 #include <sys/wait.h>
 
-#include "kselftest_harness.h"
-#include "layout_lease_lib.h"
+#include "layout_lease_setup.h"
 
 #define LEN	(4UL << 20)
 
@@ -30,21 +29,15 @@ FIXTURE(removal) {
 
 FIXTURE_SETUP(removal)
 {
-	const char *why;
-
+	LL_NEEDS_DAX2();
+	LL_ENV_INIT(&self->env, true);
 	self->dir = getenv("DAX2");
-	if (!self->dir)
-		SKIP(return, "DAX2 names no DAX filesystem");
-	why = ll_env_init(&self->env, true);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ll_source(self->dev, sizeof(self->dev), self->dir));
+	ASSERT_EQ(0, ll_renew_filesystem(self->dev, sizeof(self->dev),
+					 self->dir));
 	/* The namespace, or the pfn device that sits on it. */
 	ASSERT_EQ(0, ll_sh_line(self->name, sizeof(self->name),
 				"basename $(readlink -f /sys/block/%s/device)",
 				self->dev));
-	ASSERT_EQ(0, ll_umount(self->dir));
-	ASSERT_EQ(0, ll_new_filesystem(self->dev, self->dir));
 	ASSERT_EQ(0, ll_mkfile(self->path, sizeof(self->path), self->dir,
 			       LEN / ll_pg, 0));
 	ASSERT_EQ(0, ll_hold(&self->held, &self->env.rdma, self->path, LEN));

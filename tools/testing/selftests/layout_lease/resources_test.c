@@ -249,19 +249,14 @@ FIXTURE(module) {
 
 FIXTURE_SETUP(module)
 {
-	const char *why = ll_env_init(&self->env, true);
 	int ret;
 
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, true);
 	self->fd = open(self->env.path, O_RDWR);
 	ret = ll_lease(self->fd, F_RDLCK, 0, 0);
-	/* A setup that fails has no teardown. */
-	if (ret || ll_module_refs() < 0)
-		ll_env_exit(&self->env);
-	ASSERT_EQ(0, ret);
-	if (ll_module_refs() < 0)
-		SKIP(return, LL_MODULE " is built in");
+	LL_ENV_ASSERT(&self->env, ret);
+	LL_ENV_SKIP_IF(&self->env, ll_module_refs() < 0,
+		       LL_MODULE " is built in");
 }
 
 FIXTURE_TEARDOWN(module)

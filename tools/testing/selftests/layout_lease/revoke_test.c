@@ -6,8 +6,7 @@
  * Regions are revoked by their holder with LAYOUT_LEASE_REVOKE, which goes the
  * way of a deadline without waiting for one; break_test has the deadlines.
  */
-#include "kselftest_harness.h"
-#include "layout_lease_lib.h"
+#include "layout_lease_setup.h"
 
 #define LEN	(16 * ll_pg)
 
@@ -22,11 +21,9 @@ FIXTURE(revoked) {
 /* Up to a live region; the tests revoke. */
 FIXTURE_SETUP(revoked)
 {
-	const char *why = ll_env_init(&self->env, true);
 	int ret;
 
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, true);
 	self->r = &self->env.rdma;
 	self->fd = open(self->env.path, O_RDWR);
 	self->map = ll_map(self->fd, 0, LEN, PROT_READ | PROT_WRITE);
@@ -37,10 +34,7 @@ FIXTURE_SETUP(revoked)
 	}
 	if (!ret)
 		ret = ll_rdma_write(self->r, self->map, self->mr->rkey, 8, 1);
-	/* A setup that fails has no teardown. */
-	if (ret)
-		ll_env_exit(&self->env);
-	ASSERT_EQ(0, ret);
+	LL_ENV_ASSERT(&self->env, ret);
 }
 
 FIXTURE_TEARDOWN(revoked)

@@ -17,6 +17,7 @@
 #include <netinet/udp.h>
 
 #include "layout_lease_expect.h"
+#include "layout_lease_setup.h"
 
 #define PORT		4791
 #define PEER_QPN	0x777
@@ -391,18 +392,13 @@ FIXTURE_VARIANT_ADD(roce, unlinked) { .how = UNLINKED };
 
 FIXTURE_SETUP(roce)
 {
-	const char *why = ll_env_init(&self->env, false);
+	const char *why;
 
+	LL_ENV_INIT(&self->env, false);
+	why = peer_open(&self->peer) ?: ll_rdma_device(&self->r);
 	if (why)
-		SKIP(return, "%s", why);
-	why = peer_open(&self->peer);
-	if (!why)
-		why = ll_rdma_device(&self->r);
-	if (why) {
 		peer_close(&self->peer);
-		ll_env_exit(&self->env);
-		SKIP(return, "%s", why);
-	}
+	LL_ENV_SKIP_IF(&self->env, why, "%s", why);
 	self->qp = qp_for_peer(&self->r);
 	ASSERT_NE(NULL, self->qp);
 	self->peer.qpn = self->qp->qp_num;
@@ -636,19 +632,14 @@ FIXTURE(killed) {
 
 FIXTURE_SETUP(killed)
 {
-	const char *why = ll_env_init(&self->env, false);
+	const char *why;
 
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, false);
 	why = peer_open(&self->peer);
-	if (why) {
+	if (why)
 		peer_close(&self->peer);
-		ll_env_exit(&self->env);
-		SKIP(return, "%s", why);
-	}
-	self->doomed = mmap(NULL, sizeof(*self->doomed),
-			    PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	LL_ENV_SKIP_IF(&self->env, why, "%s", why);
+	self->doomed = ll_shared(sizeof(*self->doomed));
 	ASSERT_NE(MAP_FAILED, self->doomed);
 	self->doomed->path = self->env.path;
 	ASSERT_EQ(0, ll_proc_start(&self->holder, doomed_holder,

@@ -13,8 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
-#include "layout_lease_lib.h"
+#include "layout_lease_setup.h"
 
 #define LEASES		100000
 #define REGIONS		10000
@@ -77,10 +76,7 @@ FIXTURE(scale) {
 
 FIXTURE_SETUP(scale)
 {
-	const char *why = ll_env_init(&self->env, true);
-
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, true);
 	self->path = self->env.path;
 	self->limit = ll_read_long(LIMIT_SYSCTL, -1);
 	ASSERT_EQ(0, ll_write_long(LIMIT_SYSCTL, 1 << 20));

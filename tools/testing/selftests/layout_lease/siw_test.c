@@ -6,8 +6,7 @@
  *
  * Environment: as in layout_lease_lib.h; SIW_DEV, a siw device (default: siw0).
  */
-#include "kselftest_harness.h"
-#include "layout_lease_lib.h"
+#include "layout_lease_setup.h"
 
 #include <arpa/inet.h>
 #include <endian.h>

@@ -11,8 +11,7 @@
 #include <unistd.h>
 #include <sys/wait.h>
 
-#include "kselftest_harness.h"
-#include "layout_lease_lib.h"
+#include "layout_lease_setup.h"
 
 #define FILES		4
 #define LEN		(LL_PAGES * ll_pg)
@@ -34,16 +33,12 @@ FIXTURE_VARIANT_ADD(stress, beside_leases) { FILES };
 
 FIXTURE_SETUP(stress)
 {
-	const char *why = ll_env_init(&self->env, true);
 	int i;
 
-	if (why)
-		SKIP(return, "%s", why);
-	if (!getenv("DAX2"))
-		SKIP(return, "DAX2 names no DAX filesystem");
-	ASSERT_EQ(0, ll_source(self->dev, sizeof(self->dev), getenv("DAX2")));
-	ASSERT_EQ(0, ll_umount(getenv("DAX2")));
-	ASSERT_EQ(0, ll_new_filesystem(self->dev, getenv("DAX2")));
+	LL_NEEDS_DAX2();
+	LL_ENV_INIT(&self->env, true);
+	ASSERT_EQ(0, ll_renew_filesystem(self->dev, sizeof(self->dev),
+					 getenv("DAX2")));
 	for (i = 0; i < variant->files; i++) {
 		ASSERT_EQ(0, ll_mkfile(self->path[i], PATH_MAX, getenv("DAX2"),
 				       LL_PAGES, i));

@@ -15,7 +15,6 @@
 FIXTURE(recalled) {
 	struct ll_env env;
 	struct ll_proc changer;
-	char other[PATH_MAX + 8];
 	int fd;
 	char *map;
 };
@@ -42,25 +41,15 @@ ROW(exchange, true, true, ll_call_exchange, .len = LEN);
 
 FIXTURE_SETUP(recalled)
 {
-	const char *why;
-	int fd;
-
-	if (variant->xfs && !ll_is_xfs())
-		SKIP(return, "XFS only");
-	why = ll_env_init(&self->env, true);
-	if (why)
-		SKIP(return, "%s", why);
+	LL_NEEDS_XFS_IF(variant->xfs);
+	LL_ENV_INIT(&self->env, true);
 	ll_set_grace(1);
-	snprintf(self->other, sizeof(self->other), "%s.2", self->env.path);
-	fd = open(self->other, O_RDWR | O_CREAT, 0600);
-	ASSERT_EQ(0, ll_fill(fd, LL_PAGES, 0));
-	close(fd);
+	ASSERT_EQ(0, ll_make(self->env.other, LL_PAGES, 0));
 }
 
 FIXTURE_TEARDOWN(recalled)
 {
 	ll_proc_stop(&self->changer);
-	unlink(self->other);
 	ll_env_exit(&self->env);
 }
 
@@ -72,7 +61,7 @@ TEST_F_TIMEOUT(recalled, registration, 240)
 
 	call.path = self->env.path;
 	if (variant->xfs)
-		call.other = self->other;
+		call.other = self->env.other;
 	ASSERT_EQ(0, ll_call_start(&self->changer, &call));
 	self->fd = open(self->env.path, O_RDWR);
 	self->map = ll_map(self->fd, 0, PAGE, PROT_READ | PROT_WRITE);
@@ -150,11 +139,9 @@ SPARSE(hole_write_map, false, false, WRITE_MAP, 0);
 
 FIXTURE_SETUP(sparse)
 {
-	const char *why = ll_env_init(&self->env, true);
 	int fd;
 
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, true);
 	fd = open(self->env.path, O_RDWR);
 	if (!variant->written)
 		ASSERT_EQ(0, ll_punch(fd, PART, PAGE));

@@ -4,7 +4,7 @@
  */
 #include <sys/wait.h>
 
-#include "kselftest_harness.h"
+#include "../layout_lease_setup.h"
 #include "files.h"
 #include "memory.h"
 #include "run.h"
@@ -53,10 +53,7 @@ FIXTURE(fuzz) {
 
 FIXTURE_SETUP(fuzz)
 {
-	const char *why = ll_env_init(&self->env, false);
-
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, false);
 	self->limit = ll_read_long(LIMIT_SYSCTL, -1);
 	ASSERT_EQ(0, ll_write_long(LIMIT_SYSCTL, NO_LIMIT));
 	self->fd = open(self->env.path, O_RDWR);

@@ -81,16 +81,10 @@ bool once_in(unsigned int n)
 	return dice(n) == 0;
 }
 
-static void *map_shared(size_t size)
-{
-	return mmap(NULL, size, PROT_READ | PROT_WRITE,
-		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-}
-
 int make_world(__u64 seed, long calls)
 {
-	world = map_shared(sizeof(*world));
-	report = map_shared(sizeof(*report));
+	world = ll_shared(sizeof(*world));
+	report = ll_shared(sizeof(*report));
 	if (world == MAP_FAILED || report == MAP_FAILED)
 		return -ENOMEM;
 	world->random = seeded(seed, 0);
