@@ -25,33 +25,22 @@ static int hold(struct held *h, struct ll_env *env)
 		IBV_WC_SUCCESS ? 0 : -EIO;
 }
 
+/* So that nothing but the region is left of it. */
+static int close_and_unmap(struct held *h)
+{
+	return close(h->fd) || munmap(h->map, LEN) ? -errno : 0;
+}
+
 /* The operations that break, with the holder doing this or that. */
-FIXTURE(breaks) {
-	struct ll_env env;
-};
+LL_FIXTURE(breaks, true)
 
 FIXTURE_VARIANT(breaks) {
 	enum ll_op op;
 	long long a, b;
 };
 
-FIXTURE_VARIANT_ADD(breaks, truncate) {
-	.op = LL_OP_TRUNCATE,
-};
-
-FIXTURE_VARIANT_ADD(breaks, punch) {
-	.op = LL_OP_PUNCH, .b = 65536,
-};
-
-FIXTURE_SETUP(breaks)
-{
-	LL_ENV_INIT(&self->env, true);
-}
-
-FIXTURE_TEARDOWN(breaks)
-{
-	ll_env_exit(&self->env);
-}
+FIXTURE_VARIANT_ADD(breaks, truncate) { LL_OP_TRUNCATE };
+FIXTURE_VARIANT_ADD(breaks, punch) { LL_OP_PUNCH, 0, 65536 };
 
 TEST_F_TIMEOUT(breaks, cooperative, 240)
 {
@@ -296,8 +285,7 @@ LL_TEST(closed_and_unmapped)
 	int fd;
 
 	ASSERT_EQ(0, hold(&h, &self->env));
-	ASSERT_EQ(0, close(h.fd));
-	ASSERT_EQ(0, munmap(h.map, LEN));
+	ASSERT_EQ(0, close_and_unmap(&h));
 	EXPECT_EQ(IBV_WC_SUCCESS, ll_rdma_write(self->rdma, h.map + ll_pg,
 						h.mr->rkey, ll_pg, 0x66));
 	EXPECT_TRUE(ll_file_is(self->path, ll_pg, ll_pg, 0x66));
@@ -319,8 +307,7 @@ LL_TEST(closed_and_released)
 	int fd;
 
 	ASSERT_EQ(0, hold(&h, &self->env));
-	ASSERT_EQ(0, close(h.fd));
-	ASSERT_EQ(0, munmap(h.map, LEN));
+	ASSERT_EQ(0, close_and_unmap(&h));
 	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
 	EXPECT_EQ(0, ll_signal(SIGRTMIN, LL_SOON_MS, NULL));
 	EXPECT_NOT_DONE(self->helper);
@@ -337,8 +324,7 @@ LL_TEST(unlinked)
 
 	ASSERT_EQ(0, hold(&h, &self->env));
 	ASSERT_EQ(0, unlink(self->path));
-	ASSERT_EQ(0, close(h.fd));
-	ASSERT_EQ(0, munmap(h.map, LEN));
+	ASSERT_EQ(0, close_and_unmap(&h));
 	EXPECT_EQ(IBV_WC_SUCCESS, ll_rdma_write(self->rdma, h.map, h.mr->rkey,
 						64, 3));
 	EXPECT_TRUE(ll_no_signal());
@@ -356,8 +342,7 @@ LL_TEST(unlinked_and_seized)
 
 	ASSERT_EQ(0, hold(&h, &self->env));
 	ASSERT_EQ(0, unlink(self->path));
-	ASSERT_EQ(0, close(h.fd));
-	ASSERT_EQ(0, munmap(h.map, LEN));
+	ASSERT_EQ(0, close_and_unmap(&h));
 	EXPECT_EQ(IBV_WC_SUCCESS, ll_rdma_write(self->rdma, h.map, h.mr->rkey,
 						64, 3));
 	EXPECT_EQ(0, ll_setlayout(dir, F_UNLCK, 0, 0, LAYOUT_LEASE_SEIZE_FS));

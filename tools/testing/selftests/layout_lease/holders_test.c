@@ -378,6 +378,25 @@ static int start(struct ll_proc *p, struct puppet *puppet, __u64 flags,
 
 #define ASSERT_START()	ASSERT_EQ(0, start(&self->p, &self->puppet, 0, 0))
 
+/* With a region on a file that it has opened itself. */
+#define ASSERT_START_HOLDER()						\
+	do {								\
+		ASSERT_START();						\
+		ASSERT_EQ(0, tell(&self->p, OPEN));			\
+		ASSERT_EQ(0, tell(&self->p, HOLD));			\
+	} while (0)
+
+/* A truncate tells it, and waits until it lets go in this way. */
+#define EXPECT_BREAK_UNTIL(order)					\
+	do {								\
+		ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0,	\
+			0);						\
+		EXPECT_EQ(POLL_MSG, tell(&self->p, SIGNAL));		\
+		EXPECT_NOT_DONE(self->helper);				\
+		EXPECT_EQ(0, tell(&self->p, order));			\
+		EXPECT_DONE_SOON(self->helper);				\
+	} while (0)
+
 /* The region of the puppet, through the queue pair of the test. */
 static bool region_works(struct puppet *puppet)
 {
@@ -431,9 +450,7 @@ HOLDERS_TEST(passed_context_gives_no_lease)
 /* Who uses the region is not asked: its holder is, and it is silent. */
 HOLDERS_TEST(holder_answers_for_a_passed_context)
 {
-	ASSERT_START();
-	ASSERT_EQ(0, tell(&self->p, OPEN));
-	ASSERT_EQ(0, tell(&self->p, HOLD));
+	ASSERT_START_HOLDER();
 	EXPECT_TRUE(region_works(&self->puppet));
 	ll_set_grace(1);
 	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
@@ -449,9 +466,7 @@ HOLDERS_TEST(holder_answers_for_a_passed_context)
 /* It can let go without the context, while others still use that. */
 HOLDERS_TEST(holder_revokes_what_others_use)
 {
-	ASSERT_START();
-	ASSERT_EQ(0, tell(&self->p, OPEN));
-	ASSERT_EQ(0, tell(&self->p, HOLD));
+	ASSERT_START_HOLDER();
 	ASSERT_EQ(0, tell(&self->p, CLOSE_CONTEXT));
 	ll_send(self->helper, LL_OP_TRUNCATE, self->path, ll_pg, 0, 0);
 	EXPECT_EQ(POLL_MSG, tell(&self->p, SIGNAL));
@@ -706,9 +721,7 @@ HOLDERS_TEST(second_open_file)
 static void exec(struct __test_metadata *_metadata,
 		 FIXTURE_DATA(holders) *self, enum order how)
 {
-	ASSERT_START();
-	ASSERT_EQ(0, tell(&self->p, OPEN));
-	ASSERT_EQ(0, tell(&self->p, HOLD));
+	ASSERT_START_HOLDER();
 	EXPECT_TRUE(region_works(&self->puppet));
 	ASSERT_EQ(0, tell(&self->p, how));
 
@@ -720,11 +733,7 @@ static void exec(struct __test_metadata *_metadata,
 	EXPECT_EQ(-EAGAIN, ll_lease(self->fd, F_WRLCK, 0, 0));
 	EXPECT_EQ(0, tell(&self->p, QUIET));
 
-	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
-	EXPECT_EQ(POLL_MSG, tell(&self->p, SIGNAL));
-	EXPECT_NOT_DONE(self->helper);
-	EXPECT_EQ(0, tell(&self->p, REVOKE));
-	EXPECT_DONE_SOON(self->helper);
+	EXPECT_BREAK_UNTIL(REVOKE);
 	EXPECT_TRUE(region_is_dead(&self->puppet));
 }
 
@@ -754,19 +763,13 @@ HOLDERS_TEST(exec_closes_the_file)
 /* A process whose first thread has exited is not dead, and is told. */
 HOLDERS_TEST(first_thread_exits)
 {
-	ASSERT_START();
-	ASSERT_EQ(0, tell(&self->p, OPEN));
-	ASSERT_EQ(0, tell(&self->p, HOLD));
+	ASSERT_START_HOLDER();
 	ASSERT_EQ(0, tell(&self->p, EXCLUSIVE));
 	ASSERT_EQ(0, tell(&self->p, LEADER_EXITS));
 	EXPECT_EQ(-EAGAIN, ll_lease(self->fd, F_RDLCK, 0, 0));
 	EXPECT_EQ(0, tell(&self->p, REGISTER));
 	EXPECT_TRUE(region_works(&self->puppet));
-	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
-	EXPECT_EQ(POLL_MSG, tell(&self->p, SIGNAL));
-	EXPECT_NOT_DONE(self->helper);
-	EXPECT_EQ(0, tell(&self->p, DEREGISTER));
-	EXPECT_DONE_SOON(self->helper);
+	EXPECT_BREAK_UNTIL(DEREGISTER);
 	EXPECT_EQ(0, tell(&self->p, UNLOCK));
 }
 
@@ -793,9 +796,7 @@ static void dead_holder(struct __test_metadata *_metadata,
 
 HOLDERS_TEST(holder_exits)
 {
-	ASSERT_START();
-	ASSERT_EQ(0, tell(&self->p, OPEN));
-	ASSERT_EQ(0, tell(&self->p, HOLD));
+	ASSERT_START_HOLDER();
 	ASSERT_EQ(0, ll_put(self->p.sock, DIE));
 	ASSERT_EQ(0, ll_proc_wait(&self->p, LL_SOON_MS));
 	dead_holder(_metadata, self);
@@ -803,9 +804,7 @@ HOLDERS_TEST(holder_exits)
 
 HOLDERS_TEST(holder_is_killed)
 {
-	ASSERT_START();
-	ASSERT_EQ(0, tell(&self->p, OPEN));
-	ASSERT_EQ(0, tell(&self->p, HOLD));
+	ASSERT_START_HOLDER();
 	ll_proc_stop(&self->p);
 	dead_holder(_metadata, self);
 }
@@ -815,9 +814,7 @@ HOLDERS_TEST(holder_is_a_zombie)
 {
 	siginfo_t info;
 
-	ASSERT_START();
-	ASSERT_EQ(0, tell(&self->p, OPEN));
-	ASSERT_EQ(0, tell(&self->p, HOLD));
+	ASSERT_START_HOLDER();
 	ASSERT_EQ(0, kill(self->p.pid, SIGKILL));
 	ASSERT_EQ(0, waitid(P_PID, self->p.pid, &info, WEXITED | WNOWAIT));
 	dead_holder(_metadata, self);
@@ -826,9 +823,7 @@ HOLDERS_TEST(holder_is_a_zombie)
 /* What a dead process holds is in nobody's way. */
 HOLDERS_TEST(dead_holder_in_the_way)
 {
-	ASSERT_START();
-	ASSERT_EQ(0, tell(&self->p, OPEN));
-	ASSERT_EQ(0, tell(&self->p, HOLD));
+	ASSERT_START_HOLDER();
 	ASSERT_EQ(0, tell(&self->p, EXCLUSIVE));
 	EXPECT_EQ(-EAGAIN, ll_lease(self->fd, F_RDLCK, 0, 0));
 	ll_proc_stop(&self->p);
@@ -846,9 +841,7 @@ HOLDERS_TEST(refused_beside_the_dead)
 	int status;
 	pid_t pid;
 
-	ASSERT_START();
-	ASSERT_EQ(0, tell(&self->p, OPEN));
-	ASSERT_EQ(0, tell(&self->p, HOLD));
+	ASSERT_START_HOLDER();
 	ASSERT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, 0));
 	ll_proc_stop(&self->p);
 	pid = fork();
@@ -935,11 +928,7 @@ HOLDERS_TEST(user_namespace)
 	EXPECT_EQ(0, tell(&self->p, LEASE));
 	EXPECT_EQ(-EPERM, tell(&self->p, SEIZE));
 	ASSERT_EQ(0, tell(&self->p, HOLD));
-	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
-	EXPECT_EQ(POLL_MSG, tell(&self->p, SIGNAL));
-	EXPECT_NOT_DONE(self->helper);
-	EXPECT_EQ(0, tell(&self->p, DEREGISTER));
-	EXPECT_DONE_SOON(self->helper);
+	EXPECT_BREAK_UNTIL(DEREGISTER);
 }
 
 /* The first process of a namespace, which many signals do not reach. */
@@ -948,11 +937,7 @@ HOLDERS_TEST(pid_namespace)
 	ASSERT_EQ(0, start(&self->p, &self->puppet, CLONE_NEWPID, 0));
 	ASSERT_EQ(0, tell(&self->p, HOLD));
 	EXPECT_EQ(-EBUSY, ll_lease(self->fd, F_RDLCK, 0, 0));
-	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
-	EXPECT_EQ(POLL_MSG, tell(&self->p, SIGNAL));
-	EXPECT_NOT_DONE(self->helper);
-	EXPECT_EQ(0, tell(&self->p, DEREGISTER));
-	EXPECT_DONE_SOON(self->helper);
+	EXPECT_BREAK_UNTIL(DEREGISTER);
 }
 
 /* Who may take a lease is asked when it is taken, and not again. */
@@ -975,11 +960,7 @@ HOLDERS_TEST(chown_after_grant)
 	ASSERT_EQ(0, fchown(self->fd, 65534, 65534));
 	ASSERT_EQ(0, tell(&self->p, HOLD));
 	ASSERT_EQ(0, fchown(self->fd, 0, 0));
-	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
-	EXPECT_EQ(POLL_MSG, tell(&self->p, SIGNAL));
-	EXPECT_NOT_DONE(self->helper);
-	EXPECT_EQ(0, tell(&self->p, DEREGISTER));
-	EXPECT_DONE_SOON(self->helper);
+	EXPECT_BREAK_UNTIL(DEREGISTER);
 }
 
 /* Whoever drops privileges still is told. */
@@ -991,11 +972,7 @@ HOLDERS_TEST(drops_privileges_after_grant)
 	EXPECT_EQ(LAYOUT_LEASE_GRANTED, tell(&self->p, STATE));
 	EXPECT_EQ(-EACCES, tell(&self->p, LEASE));
 	EXPECT_EQ(0, tell(&self->p, REGISTER));
-	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
-	EXPECT_EQ(POLL_MSG, tell(&self->p, SIGNAL));
-	EXPECT_NOT_DONE(self->helper);
-	EXPECT_EQ(0, tell(&self->p, DEREGISTER));
-	EXPECT_DONE_SOON(self->helper);
+	EXPECT_BREAK_UNTIL(DEREGISTER);
 	EXPECT_EQ(0, tell(&self->p, UNLOCK));
 }
 

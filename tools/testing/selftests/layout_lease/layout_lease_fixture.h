@@ -16,25 +16,29 @@
 #define LL_WITH_RDMA	true
 #endif
 
-FIXTURE(layout) {
-	struct ll_env env;
-	const char *path;
-	struct ll_proc *helper;
-	struct ll_rdma *rdma;
-};
+/* Another one like that, for variants. */
+#define LL_FIXTURE(name, with_rdma)					\
+	FIXTURE(name) {							\
+		struct ll_env env;					\
+		const char *path;					\
+		struct ll_proc *helper;					\
+		struct ll_rdma *rdma;					\
+	};								\
+									\
+	FIXTURE_SETUP(name)						\
+	{								\
+		LL_ENV_INIT(&self->env, with_rdma);			\
+		self->path = self->env.path;				\
+		self->helper = &self->env.helper;			\
+		self->rdma = &self->env.rdma;				\
+	}								\
+									\
+	FIXTURE_TEARDOWN(name)						\
+	{								\
+		ll_env_exit(&self->env);				\
+	}
 
-FIXTURE_SETUP(layout)
-{
-	LL_ENV_INIT(&self->env, LL_WITH_RDMA);
-	self->path = self->env.path;
-	self->helper = &self->env.helper;
-	self->rdma = &self->env.rdma;
-}
-
-FIXTURE_TEARDOWN(layout)
-{
-	ll_env_exit(&self->env);
-}
+LL_FIXTURE(layout, LL_WITH_RDMA)
 
 /* Emulated machines with lockdep are slow. */
 #define LL_TEST(name)	TEST_F_TIMEOUT(layout, name, 240)

@@ -241,52 +241,20 @@ LL_TEST(proc_files)
  * With nothing attached a break is over at once. The holder hears of it, and
  * sees it until it asks anew.
  */
-FIXTURE(breaks) {
-	struct ll_env env;
-};
+LL_FIXTURE(breaks, false)
 
 FIXTURE_VARIANT(breaks) {
 	enum ll_op op;
 	long long a, b;
 };
 
-FIXTURE_VARIANT_ADD(breaks, truncate) {
-	.op = LL_OP_TRUNCATE,
-};
-
-FIXTURE_VARIANT_ADD(breaks, ftruncate) {
-	.op = LL_OP_FTRUNCATE, .a = 65536,
-};
-
-FIXTURE_VARIANT_ADD(breaks, open_trunc) {
-	.op = LL_OP_OPEN_TRUNC,
-};
-
-FIXTURE_VARIANT_ADD(breaks, punch) {
-	.op = LL_OP_PUNCH, .b = 65536,
-};
-
-FIXTURE_VARIANT_ADD(breaks, zero_range) {
-	.op = LL_OP_ZERO, .b = 65536,
-};
-
-FIXTURE_VARIANT_ADD(breaks, collapse) {
-	.op = LL_OP_COLLAPSE, .b = 65536,
-};
-
-FIXTURE_VARIANT_ADD(breaks, insert) {
-	.op = LL_OP_INSERT, .b = 65536,
-};
-
-FIXTURE_SETUP(breaks)
-{
-	LL_ENV_INIT(&self->env, false);
-}
-
-FIXTURE_TEARDOWN(breaks)
-{
-	ll_env_exit(&self->env);
-}
+FIXTURE_VARIANT_ADD(breaks, truncate) { LL_OP_TRUNCATE };
+FIXTURE_VARIANT_ADD(breaks, ftruncate) { LL_OP_FTRUNCATE, 65536 };
+FIXTURE_VARIANT_ADD(breaks, open_trunc) { LL_OP_OPEN_TRUNC };
+FIXTURE_VARIANT_ADD(breaks, punch) { LL_OP_PUNCH, 0, 65536 };
+FIXTURE_VARIANT_ADD(breaks, zero_range) { LL_OP_ZERO, 0, 65536 };
+FIXTURE_VARIANT_ADD(breaks, collapse) { LL_OP_COLLAPSE, 0, 65536 };
+FIXTURE_VARIANT_ADD(breaks, insert) { LL_OP_INSERT, 0, 65536 };
 
 TEST_F_TIMEOUT(breaks, lease, 240)
 {

@@ -58,77 +58,62 @@ LL_TEST(lease_of_another_file)
 
 LL_TEST(write_and_read)
 {
-	struct ibv_mr *mr;
-	char *map;
-	int fd;
+	struct held h;
 
-	map = map_file(self->path, &fd);
-	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
-	mr = ll_reg(self->rdma, map, LEN, LL_ACCESS);
-	ASSERT_NE(NULL, mr) TH_LOG("ibv_reg_mr: %s", strerror(errno));
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
 
 	/* Into the file, as read(2) sees it. */
-	EXPECT_EQ(IBV_WC_SUCCESS, ll_rdma_write(self->rdma, map + ll_pg,
-						mr->rkey, 2 * ll_pg, 0xa5));
+	EXPECT_EQ(IBV_WC_SUCCESS, ll_rdma_write(self->rdma, h.map + ll_pg,
+						h.mr->rkey, 2 * ll_pg, 0xa5));
 	EXPECT_TRUE(ll_file_is(self->path, ll_pg, 2 * ll_pg, 0xa5));
 	EXPECT_TRUE(ll_file_is(self->path, 0, ll_pg, 0));
 	EXPECT_TRUE(ll_file_is(self->path, 3 * ll_pg, ll_pg, 3));
-	EXPECT_EQ(0xa5, (unsigned char)map[ll_pg]);
+	EXPECT_EQ(0xa5, (unsigned char)h.map[ll_pg]);
 
 	/* Out of the file, as write(2) left it. */
 	ASSERT_EQ(0, ll_do(self->helper, LL_OP_WRITE, self->path, 4 * ll_pg,
 			   ll_pg, 0x77));
-	EXPECT_EQ(IBV_WC_SUCCESS, ll_rdma_read(self->rdma, map + 4 * ll_pg,
-					       mr->rkey, ll_pg));
+	EXPECT_EQ(IBV_WC_SUCCESS, ll_rdma_read(self->rdma, h.map + 4 * ll_pg,
+					       h.mr->rkey, ll_pg));
 	EXPECT_EQ(0x77, self->rdma->buf[0]);
 	EXPECT_EQ(0x77, self->rdma->buf[ll_pg - 1]);
 
-	EXPECT_EQ(0, ibv_dereg_mr(mr));
-	EXPECT_EQ(0, ll_unlock(fd));
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+	EXPECT_EQ(0, ll_unlock(h.fd));
 }
 
 LL_TEST(atomic)
 {
-	struct ibv_mr *mr;
-	char *map;
-	int fd;
+	struct held h;
 
 	if (!self->rdma->atomics)
 		SKIP(return, "the device has no atomic operations");
-	map = map_file(self->path, &fd);
-	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
-	mr = ll_reg(self->rdma, map, LEN, LL_ACCESS);
-	ASSERT_NE(NULL, mr);
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
 	EXPECT_EQ(IBV_WC_SUCCESS,
 		  ll_rdma_op(self->rdma, LL_A, IBV_WR_ATOMIC_FETCH_AND_ADD,
-			     self->rdma->buf, self->rdma->buf_mr->lkey, 8, map,
-			     mr->rkey));
+			     self->rdma->buf, self->rdma->buf_mr->lkey, 8, h.map,
+			     h.mr->rkey));
 	EXPECT_EQ(1, ll_file_byte(self->path, 0));
-	EXPECT_EQ(0, ibv_dereg_mr(mr));
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
 }
 
 /* Source of a write and sink of a read. */
 LL_TEST(local_access)
 {
 	struct ll_rdma *r = self->rdma;
-	struct ibv_mr *mr;
-	char *map;
-	int fd;
+	struct held h;
 
-	map = map_file(self->path, &fd);
-	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
-	mr = ll_reg(r, map, LEN, LL_ACCESS);
-	ASSERT_NE(NULL, mr);
+	ASSERT_EQ(0, ll_hold(&h, r, self->path, LEN));
 	EXPECT_EQ(IBV_WC_SUCCESS,
-		  ll_rdma_op(r, LL_B, IBV_WR_RDMA_WRITE, map + 5 * ll_pg,
-			     mr->lkey, ll_pg, r->buf, r->buf_mr->rkey));
+		  ll_rdma_op(r, LL_B, IBV_WR_RDMA_WRITE, h.map + 5 * ll_pg,
+			     h.mr->lkey, ll_pg, r->buf, r->buf_mr->rkey));
 	EXPECT_EQ(5, r->buf[0]);
 	memset(r->buf, 0x3c, ll_pg);
 	EXPECT_EQ(IBV_WC_SUCCESS,
-		  ll_rdma_op(r, LL_B, IBV_WR_RDMA_READ, map + 6 * ll_pg,
-			     mr->lkey, ll_pg, r->buf, r->buf_mr->rkey));
+		  ll_rdma_op(r, LL_B, IBV_WR_RDMA_READ, h.map + 6 * ll_pg,
+			     h.mr->lkey, ll_pg, r->buf, r->buf_mr->rkey));
 	EXPECT_TRUE(ll_file_is(self->path, 6 * ll_pg, ll_pg, 0x3c));
-	EXPECT_EQ(0, ibv_dereg_mr(mr));
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
 }
 
 /* Longer than any batch, and each end of it. */
@@ -253,22 +238,17 @@ LL_TEST(adjacent_leases)
 
 LL_TEST(unlock_with_mr)
 {
-	struct ibv_mr *mr;
-	char *map;
-	int fd;
+	struct held h;
 
-	map = map_file(self->path, &fd);
-	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
-	mr = ll_reg(self->rdma, map, LEN, LL_ACCESS);
-	ASSERT_NE(NULL, mr);
-	EXPECT_EQ(-EBUSY, ll_unlock(fd));
-	EXPECT_EQ(-1, fcntl(fd, F_SETLEASE, F_LAYOUT | F_UNLCK));
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
+	EXPECT_EQ(-EBUSY, ll_unlock(h.fd));
+	EXPECT_EQ(-1, fcntl(h.fd, F_SETLEASE, F_LAYOUT | F_UNLCK));
 	EXPECT_EQ(EBUSY, errno);
-	EXPECT_EQ(LAYOUT_LEASE_GRANTED, ll_state(fd));
-	EXPECT_EQ(IBV_WC_SUCCESS, ll_rdma_write(self->rdma, map, mr->rkey, 8,
+	EXPECT_EQ(LAYOUT_LEASE_GRANTED, ll_state(h.fd));
+	EXPECT_EQ(IBV_WC_SUCCESS, ll_rdma_write(self->rdma, h.map, h.mr->rkey, 8,
 						1));
-	EXPECT_EQ(0, ibv_dereg_mr(mr));
-	EXPECT_EQ(0, ll_unlock(fd));
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
+	EXPECT_EQ(0, ll_unlock(h.fd));
 }
 
 LL_TEST(registered_again)
@@ -378,9 +358,8 @@ LL_TEST(pieces)
 
 LL_TEST(rereg)
 {
-	struct ibv_mr *mr;
-	char *map;
-	int fd, ret;
+	struct held h;
+	int ret;
 
 	/* Without this the refusal would prove nothing. */
 	ret = ll_rereg(self->rdma->buf_mr, self->rdma->pd,
@@ -389,21 +368,18 @@ LL_TEST(rereg)
 		SKIP(return, "the driver cannot re-register any region: %s",
 		     strerror(-ret));
 
-	map = map_file(self->path, &fd);
-	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
-	mr = ll_reg(self->rdma, map, LEN, LL_ACCESS);
-	ASSERT_NE(NULL, mr);
-	EXPECT_EQ(-EOPNOTSUPP, ll_rereg(mr, self->rdma->pd,
+	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
+	EXPECT_EQ(-EOPNOTSUPP, ll_rereg(h.mr, self->rdma->pd,
 					IBV_REREG_MR_CHANGE_ACCESS,
 					LL_ACCESS));
-	EXPECT_EQ(-EOPNOTSUPP, ll_rereg(mr, self->rdma->pd,
+	EXPECT_EQ(-EOPNOTSUPP, ll_rereg(h.mr, self->rdma->pd,
 					IBV_REREG_MR_CHANGE_PD, LL_ACCESS));
-	EXPECT_EQ(-EOPNOTSUPP, ll_rereg(mr, self->rdma->pd,
+	EXPECT_EQ(-EOPNOTSUPP, ll_rereg(h.mr, self->rdma->pd,
 					IBV_REREG_MR_CHANGE_TRANSLATION,
 					LL_ACCESS));
-	EXPECT_EQ(IBV_WC_SUCCESS, ll_rdma_write(self->rdma, map, mr->rkey, 8,
+	EXPECT_EQ(IBV_WC_SUCCESS, ll_rdma_write(self->rdma, h.map, h.mr->rkey, 8,
 						0x17));
-	EXPECT_EQ(0, ibv_dereg_mr(mr));
+	EXPECT_EQ(0, ibv_dereg_mr(h.mr));
 }
 
 LL_TEST(read_only_mapping)
