@@ -356,8 +356,7 @@ LL_TEST(killed_before)
 	struct ll_holder holder = { .path = self->path };
 	struct ll_proc p = {};
 
-	ASSERT_EQ(0, ll_proc_start(&p, ll_holder, &holder));
-	ASSERT_EQ(LL_HOLDER_READY, ll_get(p.sock, LL_SOON_MS));
+	ASSERT_EQ(0, ll_holder_start(&p, &holder));
 	ll_proc_stop(&p);
 	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
 	EXPECT_DONE_SOON(self->helper);
@@ -368,8 +367,7 @@ LL_TEST(killed_meanwhile)
 	struct ll_holder holder = { .path = self->path };
 	struct ll_proc p = {};
 
-	ASSERT_EQ(0, ll_proc_start(&p, ll_holder, &holder));
-	ASSERT_EQ(LL_HOLDER_READY, ll_get(p.sock, LL_SOON_MS));
+	ASSERT_EQ(0, ll_holder_start(&p, &holder));
 	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
 	EXPECT_EQ(LL_HOLDER_BREAK, ll_get(p.sock, LL_SOON_MS));
 	EXPECT_NOT_DONE(self->helper);
@@ -385,8 +383,7 @@ static void two_holders(struct __test_metadata *_metadata, struct ll_env *env,
 	struct ll_proc p = {};
 	struct held h;
 
-	ASSERT_EQ(0, ll_proc_start(&p, ll_holder, &other));
-	ASSERT_EQ(LL_HOLDER_READY, ll_get(p.sock, LL_SOON_MS));
+	ASSERT_EQ(0, ll_holder_start(&p, &other));
 	ASSERT_EQ(0, hold(&h, env));
 	EXPECT_EQ(2, ll_proc_locks(h.fd));
 	if (one_is_silent)
@@ -426,8 +423,7 @@ LL_TEST(two_holders_silent)
 	struct ll_proc p = {};
 	struct held h;
 
-	ASSERT_EQ(0, ll_proc_start(&p, ll_holder, &other));
-	ASSERT_EQ(LL_HOLDER_READY, ll_get(p.sock, LL_SOON_MS));
+	ASSERT_EQ(0, ll_holder_start(&p, &other));
 	ASSERT_EQ(0, hold(&h, &self->env));
 	ll_set_grace(1);
 	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
@@ -447,8 +443,7 @@ LL_TEST(own_and_others)
 	struct ll_proc p = {};
 	struct held h;
 
-	ASSERT_EQ(0, ll_proc_start(&p, ll_holder, &other));
-	ASSERT_EQ(LL_HOLDER_READY, ll_get(p.sock, LL_SOON_MS));
+	ASSERT_EQ(0, ll_holder_start(&p, &other));
 	ASSERT_EQ(0, hold(&h, &self->env));
 	ASSERT_EQ(0, ftruncate(h.fd, 0));
 	EXPECT_EQ(LL_HOLDER_BREAK, ll_get(p.sock, LL_SOON_MS));

@@ -511,8 +511,7 @@ LL_TEST(seize)
 	struct ll_proc p = {};
 	long ms;
 
-	ASSERT_EQ(0, ll_proc_start(&p, ll_holder, &holder));
-	ASSERT_EQ(LL_HOLDER_READY, ll_get(p.sock, LL_SOON_MS));
+	ASSERT_EQ(0, ll_holder_start(&p, &holder));
 	EXPECT_EQ(-EAGAIN, ll_do(self->helper, LL_OP_LEASE, self->path, 0, 0,
 				 F_WRLCK));
 	ms = ll_now_ms();
@@ -532,8 +531,7 @@ LL_TEST(seize_during_a_break)
 	int fd = open(self->path, O_RDONLY);
 	struct ll_proc p = {};
 
-	ASSERT_EQ(0, ll_proc_start(&p, ll_holder, &holder));
-	ASSERT_EQ(LL_HOLDER_READY, ll_get(p.sock, LL_SOON_MS));
+	ASSERT_EQ(0, ll_holder_start(&p, &holder));
 	ll_send(self->helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
 	EXPECT_EQ(LL_HOLDER_BREAK, ll_get(p.sock, LL_SOON_MS));
 	EXPECT_NOT_DONE(self->helper);
@@ -1076,8 +1074,7 @@ LL_TEST(own_change_waits_for_others)
 	bool dead;
 	long end;
 
-	ASSERT_EQ(0, ll_proc_start(&p, ll_holder, &other));
-	ASSERT_EQ(LL_HOLDER_READY, ll_get(p.sock, LL_SOON_MS));
+	ASSERT_EQ(0, ll_holder_start(&p, &other));
 	ASSERT_EQ(0, ll_hold(&h, self->rdma, self->path, LEN));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, change_in_thread, &t));
 	EXPECT_EQ(LL_HOLDER_BREAK, ll_get(p.sock, LL_SOON_MS));

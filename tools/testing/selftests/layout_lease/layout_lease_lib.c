@@ -1733,7 +1733,7 @@ int ll_reader_let_go(struct ll_proc *p)
 	return ll_put(p->sock, 0) ?: ll_get(p->sock, LL_SOON_MS);
 }
 
-void ll_holder(int sock, void *arg)
+static void holder(int sock, void *arg)
 {
 	struct pollfd pfd = { .fd = sock, .events = POLLIN };
 	const struct ll_holder *h = arg;
@@ -1766,6 +1766,15 @@ void ll_holder(int sock, void *arg)
 				ll_put(sock, LL_HOLDER_ERROR);
 		}
 	}
+}
+
+int ll_holder_start(struct ll_proc *p, struct ll_holder *h)
+{
+	int ret = ll_proc_start(p, holder, h);
+
+	if (!ret && ll_get(p->sock, LL_SOON_MS) != LL_HOLDER_READY)
+		ret = -EIO;
+	return ret;
 }
 
 /* Environment */

@@ -353,8 +353,8 @@ struct ll_holder {
 #define LL_HOLDER_REVOKED	4
 #define LL_HOLDER_ERROR		5
 
-/* For ll_proc_start(); sends the above, then waits until the socket closes. */
-void ll_holder(int sock, void *arg);
+/* It is ready, sends the others of these, and waits until the socket closes. */
+int ll_holder_start(struct ll_proc *p, struct ll_holder *holder);
 
 /* What each test starts from and leaves behind. */
 struct ll_env {

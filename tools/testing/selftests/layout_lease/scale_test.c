@@ -426,9 +426,7 @@ static int many_holders(const char *path, struct ll_proc *breaker, int n,
 		ret = start_holder(&h[got], path);
 	/* The last one has something that the breaker waits for. */
 	if (!ret)
-		ret = ll_proc_start(&p, ll_holder, &waited_for);
-	if (!ret && ll_get(p.sock, LL_SOON_MS) != LL_HOLDER_READY)
-		ret = -EIO;
+		ret = ll_holder_start(&p, &waited_for);
 	start_clock(t);
 	ll_send(breaker, LL_OP_PUNCH, path, 0, ll_pg, 0);
 	if (!ret && ll_done(breaker, 300, &res) != -ETIME)

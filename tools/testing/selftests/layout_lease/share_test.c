@@ -322,8 +322,7 @@ LL_TEST(two_writers)
 	struct shared s = {};
 	struct ibv_mr *mr;
 
-	ASSERT_EQ(0, ll_proc_start(&p, ll_holder, &other));
-	ASSERT_EQ(LL_HOLDER_READY, ll_get(p.sock, LL_SOON_MS));
+	ASSERT_EQ(0, ll_holder_start(&p, &other));
 	ASSERT_EQ(0, hold(&s, &self->env));
 	mr = ll_reg(s.rdma, s.map, LEN, LL_ACCESS);
 	ASSERT_NE(NULL, mr);

@@ -354,8 +354,7 @@ LL_TEST(stopped_holder)
 	struct ll_proc p = {};
 	int status;
 
-	ASSERT_EQ(0, ll_proc_start(&p, ll_holder, &holder));
-	ASSERT_EQ(LL_HOLDER_READY, ll_get(p.sock, LL_SOON_MS));
+	ASSERT_EQ(0, ll_holder_start(&p, &holder));
 	ASSERT_EQ(0, kill(p.pid, SIGSTOP));
 	ASSERT_EQ(p.pid, waitpid(p.pid, &status, WUNTRACED));
 	ASSERT_TRUE(WIFSTOPPED(status));
