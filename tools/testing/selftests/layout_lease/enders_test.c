@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "layout_lease_expect.h"
+#include "layout_lease_setup.h"
 
 #define LEN		(16 * ll_pg)
 #define DEVICE		"ll9"
@@ -167,8 +168,6 @@ FIXTURE_VARIANT_ADD(ender, unloaded) { .ender = UNLOADED };
 
 FIXTURE_SETUP(ender)
 {
-	const char *why;
-
 	self->type = ll_rdma_type();
 	self->saved = strdup(getenv("RDMA_DEV") ?: "rxe0");
 	if (variant->ender == UNLOADED) {
@@ -182,9 +181,7 @@ FIXTURE_SETUP(ender)
 			       "sed -n 's/.* netdev \\([^ ]*\\).*/\\1/p'"))
 			SKIP(return, "there is no rxe0");
 	}
-	why = ll_env_init(&self->env, false);
-	if (why)
-		SKIP(return, "%s", why);
+	LL_ENV_INIT(&self->env, false);
 	self->refs = ll_module_refs();
 	ASSERT_EQ(0, ll_sh("ip link add dummy9 type dummy && "
 			   "ip address add 203.0.113.1/24 dev dummy9 && "
@@ -336,8 +333,7 @@ ENDER_TEST(beside_the_removal_of_the_memory)
 	enum reference reference;
 	char cmd[256];
 
-	if (!dir)
-		SKIP(return, "DAX2 names no DAX filesystem");
+	LL_NEEDS_DAX2();
 	ASSERT_EQ(0, ll_source(self->pmem, sizeof(self->pmem), dir));
 	ASSERT_EQ(0, ll_sh_line(self->name, sizeof(self->name),
 				"basename $(readlink -f /sys/block/%s/device)",
