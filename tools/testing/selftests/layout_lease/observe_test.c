@@ -521,7 +521,8 @@ static void *register_blocked(void *arg)
 {
 	struct blocked *b = arg;
 
-	b->error = ll_reg_errno(b->rdma, b->area, 2 * LEN, LL_ACCESS);
+	b->error = ll_reg_errno(b->rdma, b->area, 2 * LEN,
+				IBV_ACCESS_REMOTE_READ);
 	return NULL;
 }
 
@@ -539,6 +540,7 @@ LL_TEST(refused_page)
 	const char *dir = getenv("DAX2");
 	struct uffdio_zeropage zero = {};
 	pthread_t thread;
+	unsigned int i;
 	int fd;
 
 	if (access(REFUSE, F_OK))
@@ -557,10 +559,11 @@ LL_TEST(refused_page)
 	b.area = mmap(NULL, 2 * LEN, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, b.area);
-	ASSERT_EQ(b.area + LEN, mmap(b.area + LEN, LEN, PROT_READ | PROT_WRITE,
+	ASSERT_EQ(b.area + LEN, mmap(b.area + LEN, LEN, PROT_READ,
 				     MAP_SHARED | MAP_FIXED, fd, 0));
 	/* Its pages are mapped: no page fault has to ask the filesystem. */
-	memset(b.area + LEN, 1, LEN);
+	for (i = 0; i < LEN; i += ll_pg)
+		*(volatile char *)(b.area + LEN + i);
 	reg.range.start = (uintptr_t)b.area;
 	reg.range.len = LEN;
 	ASSERT_EQ(0, ioctl(pfd.fd, UFFDIO_REGISTER, &reg));

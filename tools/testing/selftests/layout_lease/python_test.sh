@@ -5,6 +5,7 @@
 # commands and the loop of its own, and pyverbs for the memory region. It is told by
 # its eventfd, finds out what is broken, lets go, and has a new lease afterwards.
 
+# shellcheck disable=SC2317,SC2329 # functions are called by what is in variables
 here=$(dirname "$(realpath "$0")")
 grace=/proc/sys/fs/layout-lease-break-time
 # So that nothing is done in time because of it.
@@ -34,11 +35,11 @@ before=$(<$grace)
 pid=
 clean_up() {
 	[ -z "$pid" ] || kill -KILL "$pid" 2>/dev/null
-	echo "$before" >$grace
+	echo "$before" >"$grace"
 	rm -f "$file" "$plain"
 }
 trap clean_up EXIT
-echo $long >$grace
+echo $long >"$grace"
 
 start() {
 	coproc HOLDER { exec python3 "$holder" "$file" ${RDMA_DEV:+"$RDMA_DEV"} 2>&1; }
@@ -49,7 +50,7 @@ start() {
 line=
 says() {
 	line=
-	read -r -t $soon line <&"${HOLDER[0]}" || line="nothing in $soon s, or the end"
+	read -r -t "$soon" line <&"${HOLDER[0]}" || line="nothing in $soon s, or the end"
 	# shellcheck disable=SC2053 # a pattern
 	[[ $line == $1 ]] || {
 		echo "# expected '$1', got '$line'"
