@@ -3,13 +3,14 @@
 #
 # Makes what the tests of layout leases need, runs them, and takes it away again:
 #
-#   layout_lease.sh [-r] [-f xfs|ext4] [-d DEVICE,DEVICE] [COMMAND...]
+#   layout_lease.sh [-r] [-f xfs|ext4] [-d DEVICE,DEVICE] [-t TEST]... [COMMAND...]
 #
 #   -r   make the software RDMA devices rxe0 and siw0 too, on network devices
 #        of their own. Without: the tests use RDMA_DEV, or the first device.
 #   -f   type of the two DAX filesystems (default xfs)
 #   -d   persistent memory to make them on: ALL ON IT IS LOST. Default: the first
 #        two of /dev/pmem* on which nothing is found.
+#   -t   run this test, as in -t lease_test -t mr_test. Default: all.
 #
 # COMMAND is run with DAX1, DAX2, DAXFS and RDMA_DEV set. Without one, it is
 # run_kselftest.sh for this folder, or in a kernel tree "make run_tests".
@@ -18,12 +19,13 @@
 # something is missing here; what that is, is said.
 
 here=$(dirname "$(realpath "$0")")
-fs=xfs rdma='' devices=()
-while getopts rf:d: opt; do
+fs=xfs rdma='' devices=() tests=()
+while getopts rf:d:t: opt; do
 	case $opt in
 	r) rdma=1 ;;
 	f) fs=$OPTARG ;;
 	d) IFS=, read -ra devices <<<"$OPTARG" ;;
+	t) tests+=("$OPTARG") ;;
 	*) exit 2 ;;
 	esac
 done
@@ -110,7 +112,7 @@ if [ ${#devices[@]} -eq 0 ]; then
 fi
 [ ${#devices[@]} -eq 2 ] ||
 	skip "needs two devices of persistent memory, unused and of 320 MiB or more:" \
-		"boot with, say, memmap=512M!1G memmap=512M!2G, or with NVDIMMs"
+		"boot with, say, memmap=384M!1G memmap=384M!1536M, or with NVDIMMs"
 
 # A filesystem with DAX. Of an NVDIMM, ndctl has to make memory with a struct page for
 # each page first.
@@ -162,9 +164,24 @@ fi
 
 if [ $# -eq 0 ]; then
 	if [ -x "$here/../run_kselftest.sh" ] && [ -r "$here/../kselftest-list.txt" ]; then
-		set -- "$here/../run_kselftest.sh" -c layout_lease
+		set -- "$here/../run_kselftest.sh"
+		if [ ${#tests[@]} -gt 0 ]; then
+			for test in "${tests[@]}"; do set -- "$@" -t "layout_lease:$test"; done
+		else
+			set -- "$@" -c layout_lease
+		fi
 	else
 		set -- make -C "$here/.." TARGETS=layout_lease run_tests
+		if [ ${#tests[@]} -gt 0 ]; then
+			programs=() scripts=()
+			for test in "${tests[@]}"; do
+				case $test in
+				*.sh) scripts+=("$test") ;;
+				*) programs+=("$here/$test") ;;
+				esac
+			done
+			set -- "$@" TEST_GEN_PROGS="${programs[*]}" TEST_PROGS="${scripts[*]}"
+		fi
 	fi
 fi
 set -o pipefail
