@@ -25,6 +25,8 @@ help:
 	@echo 'make check-series          the same, then git am and checkpatch.pl, mail by mail'
 	@echo 'make check-scripts         does an interrupted make leave nothing behind, and more?'
 	@echo 'make check-snippets        does what README.md prints compile, in C and in C++?'
+	@echo 'make check-selftests       the selftests as on a tree of yours: applied, under'
+	@echo '                           virtme-ng; and once where they must skip [TESTS=...]'
 	@echo 'make check-drivers         compile all drivers that can revoke memory regions'
 	@echo 'make test-drivers          and run the KUnit suites of those that have some'
 	@echo 'make compat                suites that others wrote, on the stock kernel and on this'
@@ -86,6 +88,9 @@ check-scripts:
 check-snippets:
 	@scripts/check-snippets.sh
 
+check-selftests:
+	@scripts/check-selftests.sh
+
 check-drivers:
 	@scripts/check-drivers.sh
 
@@ -101,4 +106,4 @@ check-all:
 clean:
 	@scripts/clean.sh
 
-.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches series check-series check-scripts check-snippets check-drivers test-drivers compat check-all clean
+.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches series check-series check-scripts check-snippets check-selftests check-drivers test-drivers compat check-all clean

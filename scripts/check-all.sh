@@ -14,6 +14,7 @@ check_patches() { run "$TOP/scripts/check-patches.sh"; }
 check_series() { run "$TOP/scripts/series.sh" check; }
 check_scripts() { run "$TOP/scripts/check-scripts.sh"; }
 check_snippets() { run "$TOP/scripts/check-snippets.sh"; }
+check_selftests() { TESTS=all run "$TOP/scripts/check-selftests.sh"; }
 check_drivers() { run "$TOP/scripts/check-drivers.sh" -k; }
 check_model() { run "$TOP/scripts/model.sh" -l; }
 check_release() { run "$TOP/scripts/test.sh"; }
@@ -33,7 +34,8 @@ check_compat() {
 		FS=ext4 run "$TOP/scripts/compat.sh"
 }
 
-steps=(patches series scripts snippets drivers model release builtin kcsan compat debug fuzz stress)
+steps=(patches series scripts snippets selftests drivers model release builtin
+	kcsan compat debug fuzz stress)
 read -ra chosen <<<"${STEPS:-${steps[*]}}"
 for s in "${chosen[@]}"; do
 	[[ " ${steps[*]} " == *" $s "* ]] || die "STEPS: there is no $s, but: ${steps[*]}"
@@ -52,7 +54,7 @@ for s in "${chosen[@]}"; do
 		failed=$((failed + 1))
 		tail -n 20 "$log" >&2
 	fi
-	printf '%-8s %-7s %12s   %s\n' "$s" $verdict "$(duration $((SECONDS - start)))" \
+	printf '%-9s %-7s %12s   %s\n' "$s" $verdict "$(duration $((SECONDS - start)))" \
 		"$(tail -n 1 "$log")"
 done
 [ $failed -eq 0 ] || die "$failed of ${#chosen[@]} steps failed"

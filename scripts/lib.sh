@@ -24,6 +24,8 @@ if is_debian; then
 	export LIBCLANG_PATH=$LLVM_DIR/lib
 fi
 BINDGEN_VERSION=0.72.1
+# shellcheck disable=SC2034 # for toolchain.sh
+VIRTME_NG_VERSION=1.42
 PATH=$CACHE/tools/bindgen-$BINDGEN_VERSION/bin:$PATH:/usr/sbin:/sbin
 export PATH LC_ALL=C.UTF-8
 # What "make" here was called with is not for the make of the kernel.
@@ -168,7 +170,7 @@ how_far() {
 	if [ -n "${lines:-}" ]; then
 		have=$(wc -l <"$1")
 	elif [ -n "${bytes:-}" ]; then
-		have=$(du -sb "$into" 2>/dev/null | cut -f1)
+		have=$(du -sb "${into:-}" 2>/dev/null | cut -f1)
 	fi
 	if [ "${have:-0}" -gt 0 ] && [ "$have" -lt "$of" ]; then
 		echo ", $((have * 100 / of)) %, about $(duration $(($2 * (of - have) / have))) left"

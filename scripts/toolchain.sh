@@ -11,8 +11,12 @@
 #   toolchain.sh rust-lib-src      print where the library's source is
 #   toolchain.sh rdma-core         print where that rdma-core is; nothing if the
 #                                  system's serves
+#   toolchain.sh virtme-ng         see to it that there is a virtme-ng, in the cache;
+#                                  print the directory of its programs
 #   toolchain.sh miri              see to it that there is a Miri, where rustup can fetch
 #                                  it; print the RUSTUP_HOME that has it if it is ours
+#   toolchain.sh debian-kernel     print where a kernel of this Debian is unpacked: boot/
+#                                  and lib/modules/
 #   toolchain.sh deb NAME PATTERN  print the path of that Debian package, whose
 #                                  version matches the pattern; see below
 
@@ -260,6 +264,22 @@ get_rdma_core() {
 	lines=186 step "build an rdma-core with RDMA FLUSH" "about 20 s" build_rdma_core
 }
 
+VIRTME_NG=$CACHE/tools/virtme-ng-$VIRTME_NG_VERSION
+
+install_virtme_ng() {
+	rm -rf "$VIRTME_NG"
+	# Not the first one in PATH: it may be an environment itself.
+	/usr/bin/python3 -m venv "$VIRTME_NG"
+	"$VIRTME_NG/bin/pip" install --no-input "virtme-ng==$VIRTME_NG_VERSION"
+}
+
+get_virtme_ng() {
+	[ ! -x "$VIRTME_NG/bin/vng" ] || return 0
+	lock
+	! is_debian || install_packages python3-venv file
+	step "install virtme-ng $VIRTME_NG_VERSION" "about 10 s" install_virtme_ng
+}
+
 RUSTUP=$CACHE/tools/rustup
 
 # has_miri [RUSTUP_HOME]
@@ -284,6 +304,32 @@ get_miri() {
 		has_miri "$RUSTUP" || return 0
 	fi
 	echo "$RUSTUP"
+}
+
+unpack_debian_kernel() {
+	local tmp=$CACHE/tools/debian-kernel.tmp
+	rm -rf "$tmp"
+	mkdir -p "$tmp"
+	cd "$tmp"
+	apt-get -o APT::Sandbox::User=root download "$1"
+	dpkg -x ./*.deb .
+	rm ./*.deb
+	mv "$tmp" "$2"
+}
+
+# The one that linux-image-amd64 depends on: old or new, it has nothing of ours.
+get_debian_kernel() {
+	local name dir
+	is_debian || die "a kernel of Debian can be fetched on Debian only"
+	for dir in "$CACHE"/tools/debian-kernel-*; do
+		[ ! -d "$dir" ] || { echo "$dir"; return; }
+	done
+	lock
+	name=$(apt-cache depends linux-image-amd64 | awk '$1 == "Depends:" { print $2; exit }')
+	[ -n "$name" ] || die "apt knows no linux-image-amd64 (try: apt-get update)"
+	dir=$CACHE/tools/debian-kernel-${name#linux-image-}
+	step "download $name" "about 70 MB" unpack_debian_kernel "$name" "$dir"
+	echo "$dir"
 }
 
 case ${1:-} in
