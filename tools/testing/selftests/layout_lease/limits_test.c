@@ -11,8 +11,7 @@
 
 #include <linux/sched.h>
 
-#define LL_NO_RDMA
-#include "layout_lease_fixture.h"
+#include "layout_lease_setup.h"
 
 int unshare(int flags);
 
