@@ -10,6 +10,8 @@
 #include "files.h"
 #include "model.h"
 
+#define NOBODY	65534
+
 /* O_PATH descriptors of the files, to open them by. */
 static int base[FILES];
 

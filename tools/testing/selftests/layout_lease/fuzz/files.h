@@ -7,8 +7,6 @@
 
 #include "world.h"
 
-#define NOBODY		65534
-
 int make_files(const char *dir);	/* those that can be opened */
 
 /* Some of them are open, and those who are forked inherit them. */
