@@ -27,6 +27,8 @@ help:
 	@echo 'make check-snippets        does what README.md prints compile, in C and in C++?'
 	@echo 'make check-selftests       the selftests as on a tree of yours: applied, under'
 	@echo '                           virtme-ng; and once where they must skip [TESTS=...]'
+	@echo 'make check-debian          do the first steps of README.md work on a bare Debian?'
+	@echo '                           [SUITES="bookworm trixie"]'
 	@echo 'make check-drivers         compile all drivers that can revoke memory regions'
 	@echo 'make test-drivers          and run the KUnit suites of those that have some'
 	@echo 'make compat                suites that others wrote, on the stock kernel and on this'
@@ -91,6 +93,9 @@ check-snippets:
 check-selftests:
 	@scripts/check-selftests.sh
 
+check-debian:
+	@scripts/check-debian.sh
+
 check-drivers:
 	@scripts/check-drivers.sh
 
@@ -106,4 +111,4 @@ check-all:
 clean:
 	@scripts/clean.sh
 
-.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches series check-series check-scripts check-snippets check-selftests check-drivers test-drivers compat check-all clean
+.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches series check-series check-scripts check-snippets check-selftests check-debian check-drivers test-drivers compat check-all clean

@@ -19,6 +19,8 @@
 #                                  and lib/modules/
 #   toolchain.sh deb NAME PATTERN  print the path of that Debian package, whose
 #                                  version matches the pattern; see below
+#   toolchain.sh sources SUITE     print a sources.list of that suite of Debian, from
+#                                  the mirror that this machine uses
 
 . "$(dirname "$0")/lib.sh"
 
@@ -142,6 +144,14 @@ debian_mirror() {
 		'Created-By: Packages' 'Component: main' | head -n 1)
 	[ -n "$uri" ] || die "no Debian mirror in the configuration of apt (try: apt-get update)"
 	echo "$uri"
+}
+
+sources() {
+	local uri security
+	uri=$(debian_mirror)
+	security=$(mirror Debian-Security)
+	printf 'deb %s %s main\n' "$uri" "$1" "$uri" "$1-updates"
+	[ -z "$security" ] || echo "deb $security $1-security main"
 }
 
 # $1: a suite of Debian; $2: deb or deb-src
@@ -354,6 +364,16 @@ packages)
 	fi
 	;;
 rust-lib-src) rust_lib_src ;;
+sources)
+	is_debian || die "this is not Debian"
+	sources "$2"
+	;;
+virtme-ng)
+	get_virtme_ng
+	echo "$VIRTME_NG/bin"
+	;;
+miri) get_miri ;;
+debian-kernel) get_debian_kernel ;;
 rdma-core) ! wants_rdma_core || echo "$RDMA_CORE/build" ;;
 deb)
 	lock
