@@ -8,9 +8,10 @@
 # shellcheck disable=SC2317,SC2329 # functions are called by what is in variables
 here=$(dirname "$(realpath "$0")")
 grace=/proc/sys/fs/layout-lease-break-time
-# So that nothing is done in time because of it.
-long=120
-soon=60
+# So that nothing is done in time because of it. Python takes long to start on an emulated
+# machine.
+long=600
+soon=150
 
 skip() {
 	echo "1..0 # SKIP $*"
