@@ -4,7 +4,7 @@
 # Builds the kernel with our work in it.
 #
 #   kernel.sh build      the kernel, its modules and its headers for user space
-#   kernel.sh programs   the selftests and the samples; of KERNEL=stock, selftests
+#   kernel.sh programs   the selftests, the samples and the benchmark; of KERNEL=stock, selftests
 #                        that come with the kernel, for compat.sh
 #   kernel.sh tree       only the source with our work in it, configured
 #   kernel.sh objects DIR...
@@ -15,7 +15,8 @@
 #
 #   KDIR     a kernel tree to build instead of Debian's; it is only read
 #   KERNEL   NAME: add scripts/guest-NAME.config to the configuration;
-#            stock: the source as it came, without our work, to compare with
+#            stock, NAME-stock: the source as it came, without our work, to
+#            compare with
 #   JOBS     how many compilers at a time (default: as many as processors)
 #
 # In the cache:
@@ -25,7 +26,7 @@
 #   build/NAME          object files
 #   kernel/HASH         results, by the hash of all that they are made from:
 #                       bzImage, modules, usr/include
-#   programs/HASH       selftests and samples
+#   programs/HASH       selftests, samples, benchmark
 
 . "$(dirname "$0")/lib.sh"
 
@@ -36,12 +37,16 @@ JOBS=${JOBS:-$(nproc)}
 KDIR=${KDIR:+$(realpath "$KDIR")}
 export -n KERNEL JOBS KDIR
 
-fragments=("$TOP/scripts/guest.config")
-if [ "$KERNEL" = stock ]; then
-	[ -z "$KDIR" ] || die "KERNEL=stock is Debian's kernel: without KDIR, please"
-elif [ -n "$KERNEL" ]; then
-	fragments+=("$TOP/scripts/guest-$KERNEL.config")
-	[ -f "${fragments[1]}" ] || die "there is no scripts/guest-$KERNEL.config"
+fragments=("$TOP/scripts/guest.config") stock='' variant=$KERNEL
+case $KERNEL in
+stock | *-stock)
+	[ -z "$KDIR" ] || die "KERNEL=$KERNEL is Debian's kernel: without KDIR, please"
+	stock=y variant=${KERNEL%stock} variant=${variant%-}
+	;;
+esac
+if [ -n "$variant" ]; then
+	fragments+=("$TOP/scripts/guest-$variant.config")
+	[ -f "${fragments[1]}" ] || die "there is no scripts/guest-$variant.config"
 fi
 
 # What of a tree of the user's is not source.
@@ -61,7 +66,7 @@ fi
 src=$CACHE/src/$name
 tree=$src/tree
 build=$CACHE/build/$name${KERNEL:+-$KERNEL}
-[ "$KERNEL" != stock ] || tree=$pristine
+[ -z "$stock" ] || tree=$pristine
 
 # Debian's source, of the version that the patches are made for if there is one.
 unpack_source() {
@@ -137,7 +142,7 @@ sync_files() {
 }
 
 sync_tree() {
-	[ "$KERNEL" != stock ] || return 0
+	[ -z "$stock" ] || return 0
 	mkdir -p "$src"
 	[ -e "$src/manifest" ] || : >"$src/manifest"
 	if [ -n "$KDIR" ] || [ ! -e "$src/copied" ]; then
@@ -156,8 +161,8 @@ kmake() {
 
 # What is asked for. The stock kernel does not know our options.
 wanted_config() {
-	if [ "$KERNEL" = stock ]; then
-		grep -v '^CONFIG_LAYOUT_LEASE' "${fragments[@]}"
+	if [ -n "$stock" ]; then
+		grep -hv '^CONFIG_LAYOUT_LEASE' "${fragments[@]}"
 	else
 		cat "${fragments[@]}"
 	fi
@@ -183,7 +188,7 @@ configure() {
 	mkdir -p "$build"
 	{
 		# What it asks for and this kernel cannot have is left out.
-		[ "$KERNEL" != debug ] || cat "$tree/kernel/configs/debug.config"
+		[ "$variant" != debug ] || cat "$tree/kernel/configs/debug.config"
 		wanted_config
 	} >"$build/fragments"
 	kmake KCONFIG_ALLCONFIG="$build/fragments" allnoconfig
@@ -210,7 +215,7 @@ kernel_id() {
 	cd "$TOP"
 	{
 		echo "$name $VERSION $KERNEL"
-		if [ "$KERNEL" != stock ]; then
+		if [ -z "$stock" ]; then
 			overlay_files | grep -vE '^(tools|samples|Documentation)/' | hash_files
 			find Kconfig patches -name Kconfig -o -name '*.patch' 2>/dev/null | sort | hash_files
 		fi
@@ -226,7 +231,7 @@ programs_id() {
 	cd "$TOP"
 	{
 		kernel_id
-		[ "$KERNEL" = stock ] ||
+		[ -n "$stock" ] ||
 			overlay_files | grep -E '^(tools|samples)/' | hash_files
 	} | sha256sum | cut -c1-16
 }
@@ -289,6 +294,10 @@ make_programs() {
 		make -C "$tree/samples/layout_lease" -j"$JOBS" \
 			OUTPUT="$out/samples" KHDR_INCLUDES="$headers"
 	fi
+	if [ -d "$tree/tools/testing/layout_lease_bench" ]; then
+		make -C "$tree/tools/testing/layout_lease_bench" \
+			OUTPUT="$out/bench" KHDR_INCLUDES="$headers"
+	fi
 	rm -rf "$out/objects"
 	mv "$out" "$2"
 }
@@ -317,7 +326,7 @@ make_stock_programs() {
 
 build_programs() {
 	local kernel dir how=make_programs
-	[ "$KERNEL" != stock ] || how=make_stock_programs
+	[ -z "$stock" ] || how=make_stock_programs
 	build_kernel
 	kernel=$CACHE/kernel/$(kernel_id)
 	[ -d "$kernel" ] || die "files changed during the build of the kernel: try again"
