@@ -3,12 +3,15 @@
 #
 # Boots the kernel in a virtual machine and runs a program in it.
 #
-#   guest.sh [-f xfs|ext4] [-k] [-p DIR] [-e NAME=VALUE] [-c FILE] SCRIPT [ARGUMENT...]
+#   guest.sh [-f xfs|ext4] [-k] [-b] [-p DIR] [-e NAME=VALUE] [-c FILE] SCRIPT [ARGUMENT...]
 #   guest.sh [-f xfs|ext4] -i
 #
 #   -f   file system on the two DAX devices (default xfs)
 #   -i   an interactive shell instead of a script
 #   -k   let the kernel run its KUnit suites while it boots
+#   -b   as a benchmark wants it: one processor that takes a nanosecond for each
+#        instruction, whatever the host does meanwhile, and for being idle no time
+#        of the host's; larger NVDIMMs, and a third one for device DAX
 #   -p   put DIR in front of PATH in the guest
 #   -e   set a variable in the guest
 #   -c   copy the console to FILE
@@ -23,15 +26,17 @@
 #   GUEST_TIMEOUT  seconds until the guest counts as hanging (default 1500)
 #   GUEST_CPUS     processors of the guest (default 2)
 #   GUEST_APPEND   more for the kernel's command line
+#   GUEST_PLUGIN   a plugin of the emulator, with its arguments
 
 . "$(dirname "$0")/lib.sh"
 
-fs=xfs interactive='' kunit=0 path='' console_copy='' exports=()
-while getopts f:ikp:e:c: opt; do
+fs=xfs interactive='' kunit=0 path='' console_copy='' exports=() exact=''
+while getopts f:ikbp:e:c: opt; do
 	case $opt in
 	f) fs=$OPTARG ;;
 	i) interactive=1 ;;
 	k) kunit=1 ;;
+	b) exact=y ;;
 	p) path=$(realpath "$OPTARG") ;;
 	e) exports+=("$OPTARG") ;;
 	c) console_copy=$OPTARG ;;
@@ -103,17 +108,24 @@ append="console=ttyS0 rdinit=/init panic=-1 oops=panic panic_on_warn=$on_warn mi
 append+=" kunit.enable=$kunit kunit.autorun=$kunit"
 append+=" no_timer_check tsc=nowatchdog watchdog_thresh=60 dummy.numdummies=2 sysctl.kernel.hung_task_panic=1 ${GUEST_APPEND:-}"
 
+# Two NVDIMMs become pmem0 and pmem1. XFS wants 300 MB at least.
+cpu=max,la57=off cpus=${GUEST_CPUS:-2} memory=3G nvdimms=2 nvdimm_size=384M
+if [ -n "$exact" ]; then
+	# Nothing that differs from boot to boot.
+	cpu+=,-rdrand,-rdseed cpus=1 memory=4G nvdimms=3 nvdimm_size=1G
+	append+=" nokaslr norandmaps randomize_kstack_offset=off"
+fi
+
 # la57=off: with five levels of page tables, KASAN takes an interrupt for a wild
 # access that comes while identify_cpu() has cleared what the processor can do.
 machine=(
 	qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot
-	-machine q35,nvdimm=on -cpu max,la57=off -smp "${GUEST_CPUS:-2}" -m 3G,slots=2,maxmem=8G
+	-machine q35,nvdimm=on -cpu "$cpu" -smp "$cpus" -m "$memory,slots=$nvdimms,maxmem=8G"
 	-kernel "$kernel/bzImage" -initrd "$run/initrd.cpio"
 )
-# Two NVDIMMs become pmem0 and pmem1. XFS wants 300 MB at least.
-for nvdimm in 0 1; do
+for ((nvdimm = 0; nvdimm < nvdimms; nvdimm++)); do
 	machine+=(
-		-object "memory-backend-ram,id=memory$nvdimm,size=384M"
+		-object "memory-backend-ram,id=memory$nvdimm,size=$nvdimm_size"
 		-device "nvdimm,id=nvdimm$nvdimm,memdev=memory$nvdimm"
 	)
 done
@@ -145,7 +157,14 @@ accelerator() {
 	cat "$CACHE/guest/accel-$key"
 }
 
-accel=$(accelerator)
+if [ -n "$exact" ]; then
+	accel=tcg,thread=single
+	# shellcheck disable=SC2054 # commas belong to the options
+	machine+=(-icount shift=0,sleep=off -rtc base=2026-01-01,clock=vm)
+else
+	accel=$(accelerator)
+fi
+[ -z "${GUEST_PLUGIN:-}" ] || machine+=(-plugin "$GUEST_PLUGIN")
 # Code that is patched while another processor runs it is more than the emulation
 # of several threads can do ("Oops: int3").
 ! grep -qs '^CONFIG_JUMP_LABEL=y' "$kernel/config" || accel=${accel/=multi/=single}
