@@ -33,12 +33,16 @@ help:
 	@echo 'make test-drivers          and run the KUnit suites of those that have some'
 	@echo 'make compat                suites that others wrote, on the stock kernel and on this'
 	@echo '                           one, side by side [FS=xfs|ext4]'
+	@echo 'make bench                 what it costs, in instructions, beside the stock kernel and'
+	@echo '                           what else one would use [BENCH="GROUP..."]'
+	@echo '                           [BENCH_FS=xfs] [BENCH_RDMA=siw0] [PROFILE=MEASUREMENT]'
 	@echo 'make check-all             all checks on all kernels, many hours [STEPS="NAME..."]'
 	@echo 'make clean                 remove what was fetched and built'
 	@echo
 	@echo 'KDIR=DIR     build this kernel tree (only read) instead of the one from Debian'
 	@echo 'KERNEL=NAME  another kernel: debug (KASAN and more), kcsan (data races), builtin'
-	@echo '             (no modules), or stock (without all this, only to be built)'
+	@echo '             (no modules), bench (no debugging), or stock (without all this, only'
+	@echo '             to be built)'
 	@echo 'JOBS=N       compilers at a time'
 	@echo 'LAYOUT_LEASE_CACHE=DIR  where all that is fetched and built lives,'
 	@echo '             by default layout-lease in $$XDG_CACHE_HOME or ~/.cache'
@@ -105,10 +109,13 @@ test-drivers:
 compat:
 	@scripts/compat.sh
 
+bench:
+	@scripts/bench.sh
+
 check-all:
 	@scripts/check-all.sh
 
 clean:
 	@scripts/clean.sh
 
-.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches series check-series check-scripts check-snippets check-selftests check-debian check-drivers test-drivers compat check-all clean
+.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches series check-series check-scripts check-snippets check-selftests check-debian check-drivers test-drivers compat bench check-all clean

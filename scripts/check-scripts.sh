@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Checks what the scripts promise: who is interrupted leaves nothing behind, what is in
-# use stays, and a run in which all tests skipped is no success. Takes seconds, and
-# needs no kernel.
+# use stays, a run in which all tests skipped is no success, and a goal that is missed is
+# none either. Takes seconds, and needs no kernel.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -141,3 +141,25 @@ truncate -s 1M "$tmp/download/file"
 	die "how far: of the time it takes elsewhere"
 [[ $(how_far "$tmp/log" 200 'about 3 min') == *longer* ]] || die "how far: longer"
 echo "ok a step tells how far it is"
+
+# judged GOAL OURS STOCK: of a measurement with these figures.
+judged() {
+	local status=0
+	mkdir -p "$tmp/judged"
+	printf '[group] What\nname/how\tstock:\t%s\n' "$1" >"$tmp/goals"
+	printf '#:# device rxe0\nM name/how instructions %s 1 1 1\n' "$2" >"$tmp/judged/xfs.ours"
+	printf '#:# device rxe0\nM name/how instructions %s 1 1 1\n' "$3" >"$tmp/judged/xfs.stock"
+	"$TOP/scripts/bench-table" "$tmp/goals" "$tmp/judged" >/dev/null || status=$?
+	echo $status
+}
+[ "$(judged 1.005 1005 1000)" = 0 ] || die "bench-table: a ratio that meets its goal"
+[ "$(judged 1.005 1006 1000)" = 1 ] || die "bench-table: a ratio that does not"
+[ "$(judged +30 1030 1000)" = 0 ] || die "bench-table: a difference that meets its goal"
+[ "$(judged +30 1031 1000)" = 1 ] || die "bench-table: a difference that does not"
+[ "$(judged '<=5' 5 1000)" = 0 ] || die "bench-table: a figure that meets its goal"
+[ "$(judged '<=5' 6 1000)" = 1 ] || die "bench-table: a figure that does not"
+[ "$(judged - 2000 1000)" = 0 ] || die "bench-table: a figure without a goal"
+printf 'F name/how no device\n' >>"$tmp/judged/xfs.ours"
+"$TOP/scripts/bench-table" "$tmp/goals" "$tmp/judged" >/dev/null &&
+	die "bench-table: what was not measured is no success"
+echo "ok bench-table tells a goal that is met from one that is not"
