@@ -25,39 +25,61 @@ static unsigned int extents(int fd)
 	return ioctl(fd, FS_IOC_FIEMAP, &map) ? 0 : map.fm_mapped_extents;
 }
 
-/*
- * A file none of whose pages is beside the one before: what is free are holes, some
- * more than it needs.
- */
-int scattered_file(const char *path, unsigned int pages)
+static void page_by_page(int fd, unsigned int pages, int between)
 {
-	char fill[PATH_MAX], holes[PATH_MAX];
-	unsigned long size, at = 0;
-	unsigned int pieces = 2 * pages + 1024, i;
-	int fd, fill_fd, holes_fd;
+	unsigned int i;
 
-	snprintf(fill, sizeof(fill), "%s.fill", path);
-	snprintf(holes, sizeof(holes), "%s.holes", path);
-	fd = new_file(path, 0);
-	holes_fd = new_file(holes, pieces * PAGE);
-	fill_fd = new_file(fill, 0);
-	for (size = 64 * MB; size >= PAGE; size /= 2)
-		while (!fallocate(fill_fd, 0, at, size))
-			at += size;
-	for (i = 0; i < pieces; i += 2)
-		ll_punch(holes_fd, i * PAGE, PAGE);
-	sync();
 	for (i = 0; i < pages; i++)
-		if (fallocate(fd, 0, i * PAGE, PAGE)) {
-			failed(strerror(errno), "%s, page %u", path, i);
+		if (fallocate(fd, 0, i * PAGE, PAGE) ||
+		    (between >= 0 && fallocate(between, 0, i * PAGE, PAGE))) {
+			failed(strerror(errno), "page %u of a scattered file", i);
 			exit(1);
 		}
 	fsync(fd);
-	close(fill_fd);
-	close(holes_fd);
-	unlink(fill);
-	unlink(holes);
-	if (extents(fd) < pages / 10 * 9)
+}
+
+/*
+ * Two files without names, which leave holes of one page to all others, some more than
+ * so many.
+ */
+static void leave_holes(const char *name, unsigned int pages, int fds[2])
+{
+	unsigned int pieces = 2 * pages + 1024, i;
+	unsigned long size, at = 0;
+
+	fds[0] = new_file(name, pieces * PAGE);
+	unlink(name);
+	fds[1] = new_file(name, 0);
+	unlink(name);
+	for (size = 64 * MB; size >= PAGE; size /= 2)
+		while (!fallocate(fds[1], 0, at, size))
+			at += size;
+	for (i = 0; i < pieces; i += 2)
+		ll_punch(fds[0], i * PAGE, PAGE);
+	sync();
+}
+
+/* A file none of whose pages is beside the one before. */
+int scattered_file(const char *path, unsigned int pages)
+{
+	unsigned int enough = pages / 10 * 9;
+	int fd = new_file(path, 0), others[2];
+	char name[PATH_MAX];
+
+	/* Each page of another file lies between, unless each file has a place. */
+	snprintf(name, sizeof(name), "%s/other", dax1);
+	others[0] = new_file(name, 0);
+	unlink(name);
+	page_by_page(fd, pages, others[0]);
+	close(others[0]);
+	if (extents(fd) >= enough)
+		return fd;
+	ftruncate(fd, 0);
+	leave_holes(name, pages, others);
+	page_by_page(fd, pages, -1);
+	close(others[0]);
+	close(others[1]);
+	if (extents(fd) < enough)
 		failed("not scattered", "%s", path);
 	return fd;
 }
