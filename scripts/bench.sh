@@ -4,13 +4,13 @@
 # What layout leases cost: counts instructions of this kernel and of the stock one of
 # the same configuration, both without debugging, and prints how they relate,
 # and whether the goals of tools/testing/layout_lease_bench/goals are met. Exit status
-# 1 if one is not, 2 if something was not measured.
+# 1 if one is not, 2 if something was not measured, 4 if this machine cannot do it.
 #
 #   BENCH       groups of rows, as in the goals (default: all)
 #   BENCH_FS    file systems (default: xfs and ext4)
 #   BENCH_RDMA  RDMA devices (default: rxe0 and siw0)
 #   PROFILE     a measurement: print in which functions its instructions are, and
-#               where the two kernels differ
+#               where the two kernels differ; needs an emulator that takes plugins
 #
 # In the cache, in bench: table, bench.json, and bench.svg if there is matplotlib.
 
@@ -30,6 +30,18 @@ fi
 for g in "${groups[@]}"; do
 	[[ " ${all[*]} " == *" $g "* ]] || die "BENCH: there is no $g, but: ${all[*]}"
 done
+
+skip() {
+	say "SKIP: $*"
+	exit 4
+}
+
+# Before anything is built for it.
+run "$TOP/scripts/toolchain.sh"
+[[ $(qemu-system-x86_64 -accel help) == *tcg* ]] ||
+	skip "this qemu-system-x86_64 has no TCG, which counts the instructions"
+[ -z "${PROFILE:-}" ] || [[ $(qemu-system-x86_64 -help) == *"
+-plugin "* ]] || skip "PROFILE needs plugins, which this qemu-system-x86_64 does not take"
 
 KERNEL=bench-stock run "$TOP/scripts/kernel.sh" build
 stock=$(KERNEL=bench-stock "$TOP/scripts/kernel.sh" where)
