@@ -95,17 +95,8 @@ static int attach_piece(struct ib_umem *umem, const struct umem_piece *piece)
 			       pos + (last - first), umem->writable);
 }
 
-/**
- * umem_lease_attach - attach the DAX pieces of a umem to leases
- * @umem: the umem, before any page is pinned
- * @pieces: filled in; kvfree() @pieces->piece
- *
- * Where nobody holds a lease nothing is looked for: pinning refuses those pieces.
- *
- * Return: 0, with umem->lease set if there are any, or what
- *	layout_lease_attach() says.
- */
-int umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces)
+/* umem_lease_attach(), where somebody holds a lease. */
+int __umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces)
 {
 	unsigned long end = PAGE_ALIGN(umem->address + umem->length);
 	unsigned long addr = umem->address & PAGE_MASK;
@@ -116,8 +107,6 @@ int umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces)
 
 	VMA_ITERATOR(vmi, mm, addr);
 
-	if (!layout_leases_exist())
-		return 0;
 	ret = mmap_read_lock_killable(mm);
 	if (ret)
 		return ret;
@@ -240,17 +229,6 @@ int umem_lease_pin(struct umem_pieces *pieces, unsigned long addr,
 }
 
 /**
- * umem_lease_pinned - undo what umem_lease_pin() left open
- * @pieces: the same
- */
-void umem_lease_pinned(struct umem_pieces *pieces)
-{
-	if (pieces->in_section)
-		layout_pin_end(pieces->section);
-	pieces->in_section = false;
-}
-
-/**
  * umem_lease_refused - tell a tracepoint why pages could not be pinned
  * @addr: the first one that could not, of the current process
  * @revocable: the driver can take them back
@@ -331,22 +309,14 @@ void umem_lease_warn(struct ib_umem *umem, int err)
 			       ERR_PTR(err));
 }
 
-/**
- * umem_lease_release - unpin the pages of a umem, and detach from all leases
- * @umem: any umem, whose pages no device accesses any more
- *
- * Return: false if it never was attached to any, and its pages are pinned.
- */
-bool umem_lease_release(struct ib_umem *umem)
+/* umem_lease_release() of a umem with a lease. */
+void __umem_lease_release(struct ib_umem *umem)
 {
-	if (!umem->lease)
-		return false;
 	spin_lock(&leased_umems_lock);
 	list_del_init(&umem->leased);
 	spin_unlock(&leased_umems_lock);
 	mr_lease_release(umem->lease);
 	mr_lease_free(umem->lease);
-	return true;
 }
 
 #if IS_ENABLED(CONFIG_KUNIT)

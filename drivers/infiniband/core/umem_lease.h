@@ -3,6 +3,7 @@
 #define UMEM_LEASE_H
 
 #include <linux/errno.h>
+#include <linux/layout_lease.h>
 #include <rdma/ib_umem.h>
 #include <rdma/mr_lease.h>
 
@@ -43,14 +44,54 @@ void umem_unpin(struct ib_umem *umem, int dirty);
 
 #ifdef CONFIG_INFINIBAND_LAYOUT_LEASE
 
-int umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces);
+int __umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces);
 int umem_lease_pin(struct umem_pieces *pieces, unsigned long addr,
 		   unsigned long nr, unsigned int gup_flags,
 		   struct page **pages);
-void umem_lease_pinned(struct umem_pieces *pieces);
 void umem_lease_refused(unsigned long addr, bool revocable, int err);
-bool umem_lease_release(struct ib_umem *umem);
+void __umem_lease_release(struct ib_umem *umem);
 void umem_lease_device_gone(struct ib_device *device);
+
+/**
+ * umem_lease_attach - attach the DAX pieces of a umem to leases
+ * @umem: the umem, before any page is pinned
+ * @pieces: filled in; kvfree() @pieces->piece
+ *
+ * Where nobody holds a lease nothing is looked for: pinning refuses those pieces.
+ *
+ * Return: 0, with umem->lease set if there are any, or what
+ *	layout_lease_attach() says.
+ */
+static inline int umem_lease_attach(struct ib_umem *umem,
+				    struct umem_pieces *pieces)
+{
+	return layout_leases_exist() ? __umem_lease_attach(umem, pieces) : 0;
+}
+
+/**
+ * umem_lease_pinned - undo what umem_lease_pin() left open
+ * @pieces: the same
+ */
+static inline void umem_lease_pinned(struct umem_pieces *pieces)
+{
+	if (pieces->in_section)
+		layout_pin_end(pieces->section);
+	pieces->in_section = false;
+}
+
+/**
+ * umem_lease_release - unpin the pages of a umem, and detach from all leases
+ * @umem: any umem, whose pages no device accesses any more
+ *
+ * Return: false if it never was attached to any, and its pages are pinned.
+ */
+static inline bool umem_lease_release(struct ib_umem *umem)
+{
+	if (!umem->lease)
+		return false;
+	__umem_lease_release(umem);
+	return true;
+}
 
 #else
 
