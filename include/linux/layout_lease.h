@@ -19,6 +19,7 @@
 
 #include <linux/compiler.h>
 #include <linux/fcntl.h>
+#include <linux/fs.h>
 #include <linux/jump_label.h>
 #include <linux/jump_label_ratelimit.h>
 #include <linux/sched.h>
@@ -172,6 +173,20 @@ static inline bool layout_leases_exist(void)
 static inline bool layout_inode_is_leased(struct inode *inode)
 {
 	return layout_leases_exist() && __layout_inode_is_leased(inode);
+}
+
+/**
+ * layout_op_needed - can an operation meet leases?
+ * @inode: of the file that the VFS was asked to change
+ *
+ * There are none on a file that is not on DAX, and only stacked filesystems change
+ * others than that. Asked by what is so short that layout_op_begin() and
+ * layout_op_end() would count. Whoever met leases without them would still wait, but
+ * with locks held, as layout_break() says.
+ */
+static inline bool layout_op_needed(const struct inode *inode)
+{
+	return IS_DAX(inode) || inode->i_sb->s_stack_depth;
 }
 
 /**
@@ -394,6 +409,11 @@ static inline int fcntl_setlease_layout(unsigned int fd, struct file *file,
 					int type)
 {
 	return -EINVAL;
+}
+
+static inline bool layout_op_needed(const struct inode *inode)
+{
+	return false;
 }
 
 static inline void layout_op_begin(struct layout_op *op, unsigned int flags)
