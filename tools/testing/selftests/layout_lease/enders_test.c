@@ -6,7 +6,8 @@
  * is left.
  *
  * The break has begun, and waits for the holder, when the region ends; the other
- * two ask nobody, and begin at the same time. Peers that keep a region busy with
+ * two ask nobody, and begin at the same time. The removal takes a new filesystem
+ * each time, so it has the first and the last of the references only. Peers that keep a region busy with
  * packets that no well-behaved device sends are in rxe_test and siw_test.
  *
  * Uses the whole of DAX2, and makes a new filesystem there.
@@ -341,6 +342,8 @@ ENDER_TEST(beside_the_removal_of_the_memory)
 	snprintf(cmd, sizeof(cmd),
 		 "echo %s >/sys/bus/nd/drivers/nd_pmem/unbind", self->name);
 	for_each_reference(reference) {
+		if (reference != NOTHING && reference != OVERRUN)
+			continue;
 		ASSERT_EQ(0, ll_umount(dir));
 		ASSERT_EQ(0, ll_new_filesystem(self->pmem, dir));
 		ASSERT_EQ(0, ll_mkfile(self->pmem_path,
