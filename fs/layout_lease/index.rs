@@ -465,8 +465,7 @@ impl Index {
         }
         // A lease may have been granted beside a break that meets the same DAX mapping, or beside
         // what is kept free for one.
-        inner.promises.expire(now_ms());
-        if inner.breaks.overlaps(&pinned) || inner.promises.overlaps(&pinned) {
+        if inner.breaks.overlaps(&pinned) || inner.promises.overlaps(&pinned, now_ms()) {
             drop(inner);
             drop(file);
             return Err(EAGAIN);
@@ -618,9 +617,8 @@ impl Inner {
     }
 
     /// Returns what is in the way if the current process wants to get or change a lease on `range`.
-    fn blocked(&mut self, range: &Range, kind: Kind) -> Option<Blocked> {
-        self.promises.expire(now_ms());
-        if self.breaks.overlaps(range) || self.promises.overlaps(range) {
+    fn blocked(&self, range: &Range, kind: Kind) -> Option<Blocked> {
+        if self.breaks.overlaps(range) || self.promises.overlaps(range, now_ms()) {
             return Some(Blocked::Break);
         }
         self.leases_in(range).find_map(|(part, lease)| {

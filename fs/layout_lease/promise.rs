@@ -60,8 +60,11 @@ impl Promises {
         self.0.is_empty()
     }
 
-    pub(crate) fn overlaps(&self, range: &Range) -> bool {
-        self.0.iter().any(|promise| promise.range.overlaps(range))
+    /// Returns whether something in a range is kept free still.
+    pub(crate) fn overlaps(&self, range: &Range, now: u64) -> bool {
+        self.0
+            .iter()
+            .any(|p| p.range.overlaps(range) && p.until.is_none_or(|until| until > now))
     }
 
     /// Keeps a range free from `now` on. If memory is short it is not.
@@ -100,7 +103,7 @@ impl Promises {
         }
     }
 
-    /// Forgets those that have ended.
+    /// Forgets those that have ended. Only the worker does, which wakes who waits for that.
     pub(crate) fn expire(&mut self, now: u64) {
         self.0.retain(|p| p.until.is_none_or(|until| until > now));
     }
