@@ -260,9 +260,15 @@ static inline void layout_op_begin_locked(struct layout_op *op)
 		layout_op_begin(op, LAYOUT_OP_LOCKED);
 }
 
+/* Returns whether that began @op: nobody above can drop all locks. */
+static inline bool layout_op_is_locked(const struct layout_op *op)
+{
+	return current->layout_op == op;
+}
+
 static inline void layout_op_end_locked(struct layout_op *op, int error)
 {
-	if (current->layout_op == op)
+	if (layout_op_is_locked(op))
 		layout_op_end(op, error);
 }
 
@@ -436,6 +442,11 @@ static inline void layout_op_waits(void)
 
 static inline void layout_op_begin_locked(struct layout_op *op)
 {
+}
+
+static inline bool layout_op_is_locked(const struct layout_op *op)
+{
+	return false;
 }
 
 static inline void layout_op_end_locked(struct layout_op *op, int error)
