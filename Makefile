@@ -29,6 +29,7 @@ help:
 	@echo '                           virtme-ng; and once where they must skip [TESTS=...]'
 	@echo 'make check-debian          do the first steps of README.md work on a bare Debian?'
 	@echo '                           [SUITES="bookworm trixie"]'
+	@echo 'make check-off             compile what the patches change, with CONFIG_LAYOUT_LEASE off'
 	@echo 'make check-drivers         compile all drivers that can revoke memory regions'
 	@echo 'make test-drivers          and run the KUnit suites of those that have some'
 	@echo 'make compat                suites that others wrote, on the stock kernel and on this'
@@ -100,6 +101,9 @@ check-selftests:
 check-debian:
 	@scripts/check-debian.sh
 
+check-off:
+	@scripts/check-off.sh
+
 check-drivers:
 	@scripts/check-drivers.sh
 
@@ -118,4 +122,4 @@ check-all:
 clean:
 	@scripts/clean.sh
 
-.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches series check-series check-scripts check-snippets check-selftests check-debian check-drivers test-drivers compat bench check-all clean
+.PHONY: help kernel selftests shell guest demo test stress model apply unapply check-patches series check-series check-scripts check-snippets check-selftests check-debian check-off check-drivers test-drivers compat bench check-all clean

@@ -16,6 +16,7 @@ check_scripts() { run "$TOP/scripts/check-scripts.sh"; }
 check_snippets() { run "$TOP/scripts/check-snippets.sh"; }
 check_selftests() { TESTS=all run "$TOP/scripts/check-selftests.sh"; }
 check_debian() { run "$TOP/scripts/check-debian.sh"; }
+check_off() { run "$TOP/scripts/check-off.sh"; }
 check_drivers() { run "$TOP/scripts/check-drivers.sh" -k; }
 check_model() { run "$TOP/scripts/model.sh" -l; }
 check_release() { run "$TOP/scripts/test.sh"; }
@@ -35,7 +36,7 @@ check_compat() {
 		FS=ext4 run "$TOP/scripts/compat.sh"
 }
 
-steps=(patches series scripts snippets debian selftests drivers model release builtin
+steps=(patches series scripts snippets debian selftests off drivers model release builtin
 	kcsan compat debug fuzz stress)
 read -ra chosen <<<"${STEPS:-${steps[*]}}"
 for s in "${chosen[@]}"; do

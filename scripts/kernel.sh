@@ -7,9 +7,9 @@
 #   kernel.sh programs   the selftests, the samples and the benchmark; of KERNEL=stock, selftests
 #                        that come with the kernel, for compat.sh
 #   kernel.sh tree       only the source with our work in it, configured
-#   kernel.sh objects DIR...
-#                        only the object files of these directories of the
-#                        source; print how many there are
+#   kernel.sh objects DIR|FILE.o...
+#                        only these object files, or those of these directories of
+#                        the source; print how many there are
 #   kernel.sh where      print the directory of the kernel of this clone
 #   kernel.sh where-programs
 #
@@ -347,14 +347,18 @@ build_programs() {
 }
 
 build_objects() {
-	local dir count
+	local dir count targets=()
 	run "$TOP/scripts/toolchain.sh"
 	lock
 	get_source
 	sync_tree
 	step "configure the kernel" "about 15 s" configure
+	for dir; do
+		[[ $dir == *.o ]] || dir+=/
+		targets+=("$dir")
+	done
 	step "compile the objects" "about $((6 / JOBS + 1)) min on $JOBS processors if all are new" \
-		kmake "${@/%//}"
+		kmake "${targets[@]}"
 	for dir; do
 		count=$(find "$build/$dir" -name '*.o' | wc -l)
 		[ "$count" -gt 0 ] || die "nothing was compiled in $dir"
