@@ -537,23 +537,12 @@ LL_TEST(breaker_killed)
  * A registration that user space keeps blocked: its first piece, on the leased
  * file, is pinned, the second one waits for a page that nobody brings.
  */
-struct blocked {
-	struct ll_rdma *rdma;
-	char *area;
-	int error;
-};
-
-static void *register_blocked(void *arg)
-{
-	struct blocked *b = arg;
-
-	b->error = ll_reg_errno(b->rdma, b->area, 8 * ll_pg, LL_ACCESS);
-	return NULL;
-}
-
 LL_TEST(blocked_registration)
 {
-	struct blocked b = { .rdma = self->rdma, .error = -1 };
+	struct ll_registration b = {
+		.rdma = self->rdma, .len = 8 * ll_pg,
+		.access = LL_ACCESS, .error = -1,
+	};
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
 	struct uffdio_zeropage zero = {};
@@ -569,16 +558,16 @@ LL_TEST(blocked_registration)
 	fd = open(self->path, O_RDWR);
 	ASSERT_EQ(0, fcntl(fd, F_SETSIG, SIGRTMIN));
 	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
-	b.area = mmap(NULL, 8 * ll_pg, PROT_READ | PROT_WRITE,
+	b.addr = mmap(NULL, 8 * ll_pg, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, b.area);
-	ASSERT_EQ(b.area, mmap(b.area, 4 * ll_pg, PROT_READ | PROT_WRITE,
+	ASSERT_NE(MAP_FAILED, b.addr);
+	ASSERT_EQ(b.addr, mmap(b.addr, 4 * ll_pg, PROT_READ | PROT_WRITE,
 			       MAP_SHARED | MAP_FIXED, fd, 0));
-	reg.range.start = (uintptr_t)b.area + 4 * ll_pg;
+	reg.range.start = (uintptr_t)b.addr + 4 * ll_pg;
 	reg.range.len = 4 * ll_pg;
 	ASSERT_EQ(0, ioctl(pfd.fd, UFFDIO_REGISTER, &reg));
 
-	ASSERT_EQ(0, pthread_create(&thread, NULL, register_blocked, &b));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, ll_reg_thread, &b));
 	ASSERT_EQ(1, poll(&pfd, 1, LL_SOON_MS));
 
 	ll_set_grace(1);

@@ -332,15 +332,10 @@ ENDER_TEST(beside_the_removal_of_the_memory)
 {
 	const char *dir = getenv("DAX2");
 	enum reference reference;
-	char cmd[256];
 
 	LL_NEEDS_DAX2();
 	ASSERT_EQ(0, ll_source(self->pmem, sizeof(self->pmem), dir));
-	ASSERT_EQ(0, ll_sh_line(self->name, sizeof(self->name),
-				"basename $(readlink -f /sys/block/%s/device)",
-				self->pmem));
-	snprintf(cmd, sizeof(cmd),
-		 "echo %s >/sys/bus/nd/drivers/nd_pmem/unbind", self->name);
+	ASSERT_EQ(0, ll_pmem_name(self->name, sizeof(self->name), self->pmem));
 	for_each_reference(reference) {
 		if (reference != NOTHING && reference != OVERRUN)
 			continue;
@@ -352,14 +347,10 @@ ENDER_TEST(beside_the_removal_of_the_memory)
 		/* XFS with rmapbt sends SIGBUS to who maps the memory. */
 		start_holder(_metadata, self, self->pmem_path, reference, true);
 		end(_metadata, self, variant->ender);
-		EXPECT_EQ(0, ll_sh_soon(cmd));
+		EXPECT_EQ(0, ll_pmem_unbind(self->name));
 		ended(_metadata, self, variant->ender);
 		ASSERT_EQ(0, ll_umount(dir));
-		ASSERT_EQ(0, ll_sh("echo %s >/sys/bus/nd/drivers/nd_pmem/bind",
-				   self->name));
-		ASSERT_EQ(0, ll_sh("for i in $(seq 100); do "
-				   "test -b /dev/%s && exit; sleep 0.1; "
-				   "done; false", self->pmem));
+		ASSERT_EQ(0, ll_pmem_bind(self->name, self->pmem));
 		ASSERT_EQ(0, ll_new_filesystem(self->pmem, dir));
 	}
 }

@@ -171,6 +171,28 @@ int ll_source(char *dev, size_t size, const char *dir)
 			  dir);
 }
 
+int ll_pmem_name(char *name, size_t size, const char *dev)
+{
+	return ll_sh_line(name, size,
+			  "basename $(readlink -f /sys/block/%s/device)", dev);
+}
+
+int ll_pmem_unbind(const char *name)
+{
+	char cmd[256];
+
+	snprintf(cmd, sizeof(cmd),
+		 "echo %s >/sys/bus/nd/drivers/nd_pmem/unbind", name);
+	return ll_sh_soon(cmd);
+}
+
+int ll_pmem_bind(const char *name, const char *dev)
+{
+	return ll_sh("echo %s >/sys/bus/nd/drivers/nd_pmem/bind", name) ?:
+		ll_sh("for i in $(seq 100); do test -b /dev/%s && exit; "
+		      "sleep 0.1; done; false", dev);
+}
+
 int ll_umount(const char *dir)
 {
 	/* What was killed may take a moment to be gone. */
@@ -1126,6 +1148,14 @@ int ll_reg_errno(struct ll_rdma *r, void *addr, size_t len, int access)
  * Re-registration as the kernel sees it: not every user space driver passes
  * ibv_rereg_mr() on.
  */
+void *ll_reg_thread(void *registration)
+{
+	struct ll_registration *r = registration;
+
+	r->error = ll_reg_errno(r->rdma, r->addr, r->len, r->access);
+	return NULL;
+}
+
 int ll_rereg(struct ibv_mr *mr, struct ibv_pd *pd, int flags, int access)
 {
 	struct ib_uverbs_rereg_mr_resp resp = {};

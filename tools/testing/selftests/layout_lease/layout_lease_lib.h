@@ -67,6 +67,10 @@ int ll_sh_line(char *line, size_t size, const char *format, ...)
  */
 int ll_source(char *dev, size_t size, const char *dir);
 int ll_umount(const char *dir);
+/* Its namespace, or the pfn device on it, which the driver can be taken from: soon. */
+int ll_pmem_name(char *name, size_t size, const char *dev);
+int ll_pmem_unbind(const char *name);
+int ll_pmem_bind(const char *name, const char *dev);	/* and wait for the device */
 /* A new directory to mount on, and what the file will be called there. */
 #define LL_MOUNT_POINT	"/tmp/layout-lease-XXXXXX"
 int ll_mount_point(char *dir, char path[PATH_MAX], const char *file);
@@ -186,6 +190,16 @@ struct rdma_cm_id *ll_cm_listen(struct rdma_event_channel *cm,
 				struct sockaddr_in *addr, int backlog);
 struct ibv_mr *ll_reg(struct ll_rdma *r, void *addr, size_t len, int access);
 int ll_reg_errno(struct ll_rdma *r, void *addr, size_t len, int access);
+/* The latter for pthread_create(), with the answer in error. */
+struct ll_registration {
+	struct ll_rdma *rdma;
+	char *addr;
+	size_t len;
+	int access;
+	int error;
+};
+
+void *ll_reg_thread(void *registration);
 int ll_rereg(struct ibv_mr *mr, struct ibv_pd *pd, int flags, int access);
 int ll_wait_wc(struct ll_rdma *r, int side, long timeout_ms, struct ibv_wc *wc);
 int ll_post(struct ll_rdma *r, int side, enum ibv_wr_opcode op,

@@ -460,30 +460,19 @@ LL_TEST(beyond_eof)
 	EXPECT_EQ(0, ll_unlock(fd));
 }
 
-struct threads {
-	struct ll_rdma *rdma;
-	char *map;
-	int error;
-};
-
-static void *register_in_thread(void *arg)
-{
-	struct threads *t = arg;
-
-	t->error = ll_reg_errno(t->rdma, t->map, LEN, LL_ACCESS);
-	return NULL;
-}
-
 /* Leases belong to the process, so another thread may use them. */
 LL_TEST(other_thread)
 {
-	struct threads t = { .rdma = self->rdma, .error = -1 };
+	struct ll_registration t = {
+		.rdma = self->rdma, .len = LEN,
+		.access = LL_ACCESS, .error = -1,
+	};
 	pthread_t thread;
 	int fd;
 
-	t.map = map_file(self->path, &fd);
+	t.addr = map_file(self->path, &fd);
 	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, register_in_thread, &t));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, ll_reg_thread, &t));
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 	EXPECT_EQ(0, t.error);
 }

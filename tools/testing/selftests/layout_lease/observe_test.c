@@ -510,29 +510,17 @@ LL_TEST(refused_without_module)
 	EXPECT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
 }
 
-/* Of two pieces: the first one waits for a page that nobody brings. */
-struct blocked {
-	struct ll_rdma *rdma;
-	char *area;
-	int error;
-};
-
-static void *register_blocked(void *arg)
-{
-	struct blocked *b = arg;
-
-	b->error = ll_reg_errno(b->rdma, b->area, 2 * LEN,
-				IBV_ACCESS_REMOTE_READ);
-	return NULL;
-}
-
 /*
  * What was as it must be when the region was attached is not any more when its pages are
- * pinned: here the filesystem is shut down between the two.
+ * pinned: here the filesystem is shut down between the two. Of two pieces, the first one
+ * waits for a page that nobody brings.
  */
 LL_TEST(refused_page)
 {
-	struct blocked b = { .rdma = self->rdma, .error = -1 };
+	struct ll_registration b = {
+		.rdma = self->rdma, .len = 2 * LEN,
+		.access = IBV_ACCESS_REMOTE_READ, .error = -1,
+	};
 	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
 	char dev[64], path[PATH_MAX], ino[32];
 	struct uffdio_api api = { .api = UFFD_API };
@@ -556,20 +544,20 @@ LL_TEST(refused_page)
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	name_of(fd, ino);
 	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
-	b.area = mmap(NULL, 2 * LEN, PROT_READ | PROT_WRITE,
+	b.addr = mmap(NULL, 2 * LEN, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, b.area);
-	ASSERT_EQ(b.area + LEN, mmap(b.area + LEN, LEN, PROT_READ,
+	ASSERT_NE(MAP_FAILED, b.addr);
+	ASSERT_EQ(b.addr + LEN, mmap(b.addr + LEN, LEN, PROT_READ,
 				     MAP_SHARED | MAP_FIXED, fd, 0));
 	/* Its pages are mapped: no page fault has to ask the filesystem. */
 	for (i = 0; i < LEN; i += ll_pg)
-		*(volatile char *)(b.area + LEN + i);
-	reg.range.start = (uintptr_t)b.area;
+		*(volatile char *)(b.addr + LEN + i);
+	reg.range.start = (uintptr_t)b.addr;
 	reg.range.len = LEN;
 	ASSERT_EQ(0, ioctl(pfd.fd, UFFDIO_REGISTER, &reg));
 
 	ASSERT_EQ(0, start_tracing());
-	ASSERT_EQ(0, pthread_create(&thread, NULL, register_blocked, &b));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, ll_reg_thread, &b));
 	ASSERT_EQ(1, poll(&pfd, 1, LL_SOON_MS));
 	EXPECT_EQ(0, ll_sh("xfs_io -x -c shutdown %s", dir));
 	zero.range = reg.range;
@@ -580,7 +568,7 @@ LL_TEST(refused_page)
 	EXPECT_EQ(0, stop_tracing());
 
 	EXPECT_EQ(0, ll_unlock(fd));
-	EXPECT_EQ(0, munmap(b.area, 2 * LEN));
+	EXPECT_EQ(0, munmap(b.addr, 2 * LEN));
 	EXPECT_EQ(0, close(fd));
 	ASSERT_EQ(0, ll_umount(dir));
 	ASSERT_EQ(0, ll_new_filesystem(dev, dir));

@@ -35,9 +35,7 @@ FIXTURE_SETUP(removal)
 	ASSERT_EQ(0, ll_renew_filesystem(self->dev, sizeof(self->dev),
 					 self->dir));
 	/* The namespace, or the pfn device that sits on it. */
-	ASSERT_EQ(0, ll_sh_line(self->name, sizeof(self->name),
-				"basename $(readlink -f /sys/block/%s/device)",
-				self->dev));
+	ASSERT_EQ(0, ll_pmem_name(self->name, sizeof(self->name), self->dev));
 	ASSERT_EQ(0, ll_mkfile(self->path, sizeof(self->path), self->dir,
 			       LEN / ll_pg, 0));
 	ASSERT_EQ(0, ll_hold(&self->held, &self->env.rdma, self->path, LEN));
@@ -51,15 +49,6 @@ FIXTURE_TEARDOWN(removal)
 	ll_env_exit(&self->env);
 }
 
-static int unbind(const FIXTURE_DATA(removal) *self)
-{
-	char cmd[256];
-
-	snprintf(cmd, sizeof(cmd),
-		 "echo %s >/sys/bus/nd/drivers/nd_pmem/unbind", self->name);
-	return ll_sh_soon(cmd);
-}
-
 /* The device goes while its memory is registered; afterwards comes back. */
 static void remove_device(struct __test_metadata *_metadata,
 			  FIXTURE_DATA(removal) *self)
@@ -68,7 +57,7 @@ static void remove_device(struct __test_metadata *_metadata,
 
 	/* XFS with rmapbt sends SIGBUS to who maps the memory. */
 	ASSERT_EQ(0, munmap(h->map, LEN));
-	ASSERT_EQ(0, unbind(self));
+	ASSERT_EQ(0, ll_pmem_unbind(self->name));
 	EXPECT_NE(0, ll_sh("test -e /sys/block/%s", self->dev));
 
 	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(h->fd));
@@ -84,11 +73,7 @@ static void restore_device(struct __test_metadata *_metadata,
 			   FIXTURE_DATA(removal) *self)
 {
 	EXPECT_EQ(0, ll_umount(self->dir));
-	ASSERT_EQ(0, ll_sh("echo %s >/sys/bus/nd/drivers/nd_pmem/bind",
-			self->name));
-	ASSERT_EQ(0, ll_sh("for i in $(seq 100); do "
-			"test -b /dev/%s && exit; sleep 0.1; done; false",
-			self->dev));
+	ASSERT_EQ(0, ll_pmem_bind(self->name, self->dev));
 	ASSERT_EQ(0, ll_new_filesystem(self->dev, self->dir));
 }
 
@@ -140,7 +125,7 @@ TEST_F_TIMEOUT(removal, pmem_device_during_registration, 240)
 	while (__atomic_load_n(&r.registered, __ATOMIC_SEQ_CST) < 3 &&
 	       ll_now_ms() < end)
 		ll_sleep_ms(1);
-	EXPECT_EQ(0, unbind(self));
+	EXPECT_EQ(0, ll_pmem_unbind(self->name));
 	__atomic_store_n(&r.gone, 1, __ATOMIC_SEQ_CST);
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 	EXPECT_LE(3, r.registered);
@@ -225,7 +210,7 @@ TEST_F_TIMEOUT(removal, pmem_device_during_faults, 240)
 	while (__atomic_load_n(&touchers[0].rounds, __ATOMIC_SEQ_CST) < 3 &&
 	       ll_now_ms() < end)
 		ll_sleep_ms(1);
-	EXPECT_EQ(0, unbind(self));
+	EXPECT_EQ(0, ll_pmem_unbind(self->name));
 	__atomic_store_n(&stop, 1, __ATOMIC_SEQ_CST);
 	for (i = 0; i < (int)ARRAY_SIZE(touchers); i++)
 		ASSERT_EQ(0, pthread_join(touchers[i].thread, NULL));
