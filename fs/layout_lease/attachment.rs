@@ -3,11 +3,11 @@
 //! Memory that is attached to leases.
 
 use crate::{
-    holder::Holder,
-    index::{
+    context::{
         Inner,
         OF_HOLDER, //
     },
+    holder::Holder,
     range::Range, //
 };
 use kernel::{
@@ -77,8 +77,8 @@ impl ConsumerRef {
     }
 }
 
-/// An attachment in the index: in the tree of the inode with the range that breaks meet, in that of
-/// the open file with what the consumer asked for, which leases cover.
+/// An attachment in the context: in the tree of the inode with the range that breaks meet, in that
+/// of the open file with what the consumer asked for, which leases cover.
 pub(crate) type Node = IntervalNode<Attached, 2>;
 
 /// What the consumer asked for.
@@ -88,11 +88,11 @@ pub(crate) fn bytes_of(node: &Node) -> Range {
 
 /// Pinned memory, for example of an RDMA memory region.
 ///
-/// The consumer owns it through the handle that `attach` returned; the index owns it while its
+/// The consumer owns it through the handle that `attach` returned; the context owns it while its
 /// pages count as pinned.
 ///
-/// Lock order: index lock, then `claim`, which is held while the consumer is called. Hence a
-/// consumer takes no index lock.
+/// Lock order: context lock, then `claim`, which is held while the consumer is called. Hence a
+/// consumer takes no context lock.
 #[pin_data]
 pub(crate) struct Attached {
     pub(crate) holder: Arc<Holder>,
@@ -144,7 +144,7 @@ impl Attached {
             deadline: None,
             no_signal: false,
         };
-        let expiry = LockedBy::new(&holder.index.inner, expiry);
+        let expiry = LockedBy::new(&holder.context.inner, expiry);
         try_pin_init!(Self {
             holder,
             expiry,
@@ -171,7 +171,7 @@ impl Attached {
 
     /// The consumer calls no more and is called no more. Returns the file, for the caller to put.
     ///
-    /// Waits for a call into the consumer. Not under the index lock.
+    /// Waits for a call into the consumer. Not under the context lock.
     pub(crate) fn detach(&self) -> Option<ARef<File>> {
         let mut claim = self.claim.lock();
         claim.consumer = None;
@@ -192,7 +192,7 @@ impl Expiry {
 /// Attachments that are revoked together.
 ///
 /// A list through [`Claim::next`], since a break must not fail for want of memory. Only the worker
-/// of an index makes batches, one at a time.
+/// of a context makes batches, one at a time.
 pub(crate) struct Batch {
     first: Option<Arc<Node>>,
 }
@@ -212,7 +212,7 @@ impl Batch {
         Self { first: None }
     }
 
-    /// Adds an attachment, which must be in no batch. Under the index lock.
+    /// Adds an attachment, which must be in no batch. Under the context lock.
     pub(crate) fn push(&mut self, node: Arc<Node>) {
         let mut claim = node.claim.lock();
         claim.progress = Progress::None;
@@ -224,7 +224,7 @@ impl Batch {
     /// Takes the pages back: revokes, quiesces, unpins, in this order (invariant I2), each step for
     /// all before the next one, so that the device is waited for once.
     ///
-    /// Not under the index lock.
+    /// Not under the context lock.
     pub(crate) fn revoke(&self) {
         self.for_each(|claim| {
             if let Some(consumer) = &claim.consumer {

@@ -53,21 +53,21 @@ static u64 break_last(loff_t last)
 }
 
 /* No lease and no break, most likely, without a look at the provider. */
-static bool layout_has_index(struct inode *inode)
+static bool layout_has_context(struct inode *inode)
 {
 	struct file_lock_context *ctx = locks_inode_context(inode);
 
-	return ctx && READ_ONCE(ctx->flc_layout_index);
+	return ctx && READ_ONCE(ctx->flc_layout_context);
 }
 
 bool __layout_inode_is_leased(struct inode *inode)
 {
-	if (!layout_has_index(inode))
+	if (!layout_has_context(inode))
 		return false;
 
-	CLASS(layout_index, found)(inode);
+	CLASS(layout_context, found)(inode);
 
-	return found.index && found.ops->is_leased(found.index);
+	return found.context && found.ops->is_leased(found.context);
 }
 EXPORT_SYMBOL_GPL(__layout_inode_is_leased);
 
@@ -75,11 +75,11 @@ EXPORT_SYMBOL_GPL(__layout_inode_is_leased);
 static bool break_start(struct layout_break *brk, struct inode *inode,
 			u64 start, u64 last, u64 deadline, unsigned int flags)
 {
-	struct layout_index found = layout_index_find(inode);
+	struct layout_context found = layout_context_find(inode);
 
 	/* break_end() puts both. */
-	brk->index = found.index;
-	if (!found.index)
+	brk->context = found.context;
+	if (!found.context)
 		return false;
 	brk->inode = inode;
 	brk->start = start;
@@ -87,7 +87,7 @@ static bool break_start(struct layout_break *brk, struct inode *inode,
 	brk->deadline = deadline;
 	/* Withdrawn, since it held nothing. */
 	if (!found.ops->break_begin(brk)) {
-		layout_index_put(&found);
+		layout_context_put(&found);
 		return false;
 	}
 	trace_layout_lease_break(inode, start, last, flags,
@@ -127,7 +127,7 @@ static int break_now(struct inode *inode, loff_t start, loff_t last,
 	struct layout_break brk;
 	int error;
 
-	if (!layout_has_index(inode) ||
+	if (!layout_has_context(inode) ||
 	    !break_start(&brk, inode, break_first(start), break_last(last),
 			 layout_lease_now_ms(), LAYOUT_OP_NOW))
 		return 0;
@@ -220,7 +220,7 @@ int __layout_break(struct inode *inode, loff_t start, loff_t last,
 {
 	struct layout_op *op;
 
-	if (!layout_has_index(inode))
+	if (!layout_has_context(inode))
 		return 0;
 	if (op_has_flag(current->layout_op,
 			LAYOUT_OP_YIELD | LAYOUT_OP_YIELD_SOURCE) &&
@@ -332,13 +332,13 @@ static atomic64_t walks;
 
 /*
  * One break of an inode is enough, however many open files of it a walk meets.
- * An inode without an index has nothing to break any more.
+ * An inode without a context has nothing to break any more.
  */
 static bool layout_first_visit(struct inode *inode, u64 walk)
 {
-	CLASS(layout_index, found)(inode);
+	CLASS(layout_context, found)(inode);
 
-	return found.index && found.ops->first_visit(found.index, walk);
+	return found.context && found.ops->first_visit(found.context, walk);
 }
 
 /* All files, also those that have no name and no descriptor any more. */
@@ -414,7 +414,10 @@ void __layout_revoke_pagemap(const struct dev_pagemap *pgmap)
 	}
 }
 
-/* An attachment in the way of a break is gone. Under the index lock, which keeps @brk. */
+/*
+ * An attachment in the way of a break is gone. Under the context lock, which
+ * keeps @brk.
+ */
 void layout_break_detached(struct layout_break *brk)
 {
 	WRITE_ONCE(brk->pending, brk->pending - 1);

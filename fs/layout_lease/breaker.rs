@@ -28,19 +28,19 @@ use crate::{
         Break,
         BreakEnd, //
     },
+    context::{
+        now_ms,
+        range_of,
+        Inner,
+        LeaseContext,
+        LeaseNode,
+        Prealloc,
+        Retired, //
+    },
     holder::{
         FileId,
         Holder,
         Reason, //
-    },
-    index::{
-        now_ms,
-        range_of,
-        Index,
-        Inner,
-        LeaseNode,
-        Prealloc,
-        Retired, //
     },
     lease::State,
     promise::Hold,
@@ -72,7 +72,7 @@ use kernel::{
 const BACKOFF_MS: u64 = 100;
 const BACKOFF_MAX_MS: u64 = 30_000;
 
-impl Index {
+impl LeaseContext {
     /// Starts a break, see the top of this file.
     pub(crate) fn break_begin(this: &Arc<Self>, brk: Break) -> Result<(), Retired> {
         let (range, deadline, now) = (brk.range(), brk.deadline(), now_ms());
@@ -116,9 +116,9 @@ impl Index {
         Ok(())
     }
 
-    /// Ends a break, if it is one of this index.
+    /// Ends a break, if it is one of this context.
     pub(crate) fn break_end(this: &Arc<Self>, brk: *mut bindings::layout_break, how: BreakEnd) {
-        // Not under the index lock.
+        // Not under the context lock.
         let hold = (how == BreakEnd::Promised).then(Hold::new).flatten();
         let mut inner = this.inner.lock();
         if let Some(range) = inner.breaks.end(brk) {
@@ -132,7 +132,7 @@ impl Index {
             }
         }
         drop(inner);
-        this.settle();
+        this.wake_and_retire();
     }
 
     /// Revokes, at once, what a holder has attached through an open file, and waits for it.
@@ -210,11 +210,11 @@ impl Index {
         inner.promises.expire(now_ms());
         self.schedule(&inner);
         drop(inner);
-        self.settle();
+        self.wake_and_retire();
     }
 
     fn run_worker_at(self: &Arc<Self>, deadline: u64) {
-        // SAFETY: The queue is there as long as the module, which is longer than any index.
+        // SAFETY: The queue is there as long as the module, which is longer than any context.
         let queue = unsafe { Queue::from_raw(bindings::layout_lease_wq) };
         let delay = deadline.saturating_sub(now_ms());
         queue.modify_delayed(
@@ -224,7 +224,7 @@ impl Index {
         );
     }
 
-    /// Revokes what is overdue. Only the worker calls it, hence one at a time for each index.
+    /// Revokes what is overdue. Only the worker calls it, hence one at a time for each context.
     fn revoke_overdue(self: &Arc<Self>) {
         let mut batch = Batch::new();
         let inner = self.inner.lock();
@@ -409,13 +409,13 @@ impl Inner {
 }
 
 impl_has_delayed_work! {
-    impl HasDelayedWork<Self> for Index { self.worker }
+    impl HasDelayedWork<Self> for LeaseContext { self.worker }
 }
 
-impl WorkItem for Index {
-    type Pointer = Arc<Index>;
+impl WorkItem for LeaseContext {
+    type Pointer = Arc<LeaseContext>;
 
-    fn run(this: Arc<Index>) {
+    fn run(this: Arc<LeaseContext>) {
         this.revoke_overdue();
         this.expire_promises();
     }

@@ -16,7 +16,7 @@ use kernel::bindings;
 ///
 /// # Invariants
 ///
-/// It stays in place until `Index::break_end`. Its range and its deadline do not change.
+/// It stays in place until `LeaseContext::break_end`. Its range and its deadline do not change.
 pub(crate) struct Break(NonNull<bindings::layout_break>);
 
 /// How a break ends.
@@ -33,7 +33,7 @@ pub(crate) enum BreakEnd {
 impl Break {
     /// # Safety
     ///
-    /// `brk` is filled in, on no list, and stays in place until `Index::break_end`.
+    /// `brk` is filled in, on no list, and stays in place until `LeaseContext::break_end`.
     pub(crate) unsafe fn new(brk: *mut bindings::layout_break) -> Self {
         // SAFETY: It is not `NULL`.
         Self(unsafe { NonNull::new_unchecked(brk) })

@@ -4,9 +4,9 @@
 
 use crate::{
     attachment::Attached,
-    index::{
-        Index,
+    context::{
         Inner,
+        LeaseContext,
         OF_HOLDER, //
     },
     lease::{
@@ -108,7 +108,7 @@ impl RawHolder {
     }
 
     /// Takes the eventfd over that came with a lease, if one did: `new` was made for a lease
-    /// through an open file of which this is the holder. Under the index lock, as are those who
+    /// through an open file of which this is the holder. Under the context lock, as are those who
     /// count in it.
     pub(crate) fn take_event(&mut self, new: &mut RawHolder) {
         // SAFETY: By the type invariant both are valid, and we have exclusive references to them.
@@ -153,7 +153,7 @@ impl RawHolder {
         }
     }
 
-    /// Somebody waits for a lease of it: has waiters of the index woken when the process dies, if
+    /// Somebody waits for a lease of it: has waiters of the context woken when the process dies, if
     /// it is linked.
     pub(crate) fn watch(&mut self) {
         if self.linked {
@@ -207,15 +207,15 @@ impl Drop for RawHolder {
 /// An open file through which a process holds leases.
 ///
 /// Of all processes that share an open file one is the holder (invariant I4). Leases and
-/// attachments own it, too, so that the process can be notified when they are revoked. The index
+/// attachments own it, too, so that the process can be notified when they are revoked. The context
 /// finds it while it holds a lease.
 pub(crate) struct Holder {
     pub(crate) file: FileId,
-    pub(crate) index: Arc<Index>,
+    pub(crate) context: Arc<LeaseContext>,
     state: LockedBy<HolderState, Inner>,
 }
 
-/// What the index lock protects of a holder.
+/// What the context lock protects of a holder.
 pub(crate) struct HolderState {
     pub(crate) raw: RawHolder,
     /// Its leases, which never overlap.
@@ -229,7 +229,7 @@ pub(crate) struct HolderState {
 }
 
 impl Holder {
-    pub(crate) fn new(index: &Arc<Index>, file: FileId, raw: RawHolder) -> Self {
+    pub(crate) fn new(context: &Arc<LeaseContext>, file: FileId, raw: RawHolder) -> Self {
         let state = HolderState {
             raw,
             leases: IntervalTree::default(),
@@ -239,8 +239,8 @@ impl Holder {
         };
         Self {
             file,
-            index: index.clone(),
-            state: LockedBy::new(&index.inner, state),
+            context: context.clone(),
+            state: LockedBy::new(&context.inner, state),
         }
     }
 

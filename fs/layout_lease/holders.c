@@ -37,7 +37,7 @@
 
 /*
  * Those that are linked, by a number, so that a walk can sleep at each of them.
- * Its lock is taken inside the index locks.
+ * Its lock is taken inside the context locks.
  */
 static DEFINE_XARRAY_ALLOC1(holders);
 
@@ -53,13 +53,13 @@ static DEFINE_XARRAY_ALLOC1(holders);
  * @ucounts: the user who pays for the leases
  * @id: in the array of all holders
  * @fd: what the process called the file when it took the lease, for si_fd
- * @event: counts breaks and revocations, or NULL; protected by the index lock
+ * @event: counts breaks and revocations, or NULL; protected by the context lock
  * @event_given: of a new holder: @event is what came with the lease
  *
  * The file is not owned. It is valid while the holder is linked, because the
  * last fput() calls layout_lease_release(), which unlinks it first.
  *
- * What is said to be "linked" below is called under the index lock.
+ * What is said to be "linked" below is called under the context lock.
  */
 struct layout_holder {
 	struct file_lease lease;
@@ -151,9 +151,9 @@ static void reap_holders(struct work_struct *work)
 	struct file *file;
 
 	while ((file = next_file_of_dead(&id))) {
-		scoped_class(layout_index, found, file_inode(file))
-			if (found.index)
-				found.ops->reap(found.index, file);
+		scoped_class(layout_context, found, file_inode(file))
+			if (found.context)
+				found.ops->reap(found.context, file);
 		fput(file);
 	}
 }
@@ -244,8 +244,8 @@ void layout_holder_free(struct layout_holder *holder)
 EXPORT_SYMBOL_GPL(layout_holder_free);
 
 /*
- * Under the index lock. A lease was granted through an open file that has a holder
- * already; @from is the new one that is not needed, but its eventfd is.
+ * Under the context lock. A lease was granted through an open file that has a
+ * holder already; @from is the new one that is not needed, but its eventfd is.
  */
 void layout_holder_take_event(struct layout_holder *holder,
 			      struct layout_holder *from)
@@ -405,7 +405,7 @@ EXPORT_SYMBOL_GPL(layout_holder_warn);
 
 /*
  * Linked. A reference to the open file; -EACCES: @write, and it is not open for
- * writing; -ENOENT: it will be released as soon as the index lock is dropped.
+ * writing; -ENOENT: it will be released as soon as the context lock is dropped.
  */
 struct file *layout_holder_get_file(const struct layout_holder *holder,
 				    bool write)
@@ -462,10 +462,10 @@ static int leases_show(struct seq_file *m, void *v)
 			   "pid", "command", "file", "kind", "state", "start",
 			   "last", "attached", "left_ms");
 	} else {
-		CLASS(layout_index, found)(file_inode(v));
+		CLASS(layout_context, found)(file_inode(v));
 
-		if (found.index)
-			found.ops->show(found.index, v, m);
+		if (found.context)
+			found.ops->show(found.context, v, m);
 	}
 	return 0;
 }

@@ -96,37 +96,39 @@ void layout_lease_unregister(void)
 }
 EXPORT_SYMBOL_GPL(layout_lease_unregister);
 
-struct layout_index layout_index_find(struct inode *inode)
+struct layout_context layout_context_find(struct inode *inode)
 {
 	struct file_lock_context *ctx = locks_inode_context(inode);
-	struct layout_index found = { .ops = ctx ? layout_provider_get() : NULL };
+	struct layout_context found = {
+		.ops = ctx ? layout_provider_get() : NULL,
+	};
 
 	if (!found.ops)
 		return found;
 	spin_lock(&ctx->flc_lock);
-	found.index = ctx->flc_layout_index;
-	if (found.index)
-		found.ops->index_get(found.index);
+	found.context = ctx->flc_layout_context;
+	if (found.context)
+		found.ops->context_get(found.context);
 	spin_unlock(&ctx->flc_lock);
-	if (!found.index)
+	if (!found.context)
 		layout_provider_put(found.ops);
 	return found;
 }
 
-void layout_index_put(struct layout_index *found)
+void layout_context_put(struct layout_context *found)
 {
-	if (!found->index)
+	if (!found->context)
 		return;
-	found->ops->index_put(found->index);
+	found->ops->context_put(found->context);
 	layout_provider_put(found->ops);
 }
 
 /*
- * Make @index the one of the inode, unless it has one, which is returned with a
- * reference. NULL: @index is the one now, and its reference is ours. With NULL
- * for @index it is only looked up.
+ * Make @context the one of the inode, unless it has one, which is returned with
+ * a reference. NULL: @context is the one now, and its reference is ours. With
+ * NULL for @context it is only looked up.
  */
-void *layout_index_publish(struct inode *inode, void *index)
+void *layout_context_publish(struct inode *inode, void *context)
 {
 	struct file_lock_context *ctx = locks_layout_context(inode);
 	void *present;
@@ -134,27 +136,27 @@ void *layout_index_publish(struct inode *inode, void *index)
 	if (!ctx)
 		return ERR_PTR(-ENOMEM);
 	guard(spinlock)(&ctx->flc_lock);
-	present = ctx->flc_layout_index;
+	present = ctx->flc_layout_context;
 	if (present)
-		layout_provider_held()->index_get(present);
+		layout_provider_held()->context_get(present);
 	else
-		WRITE_ONCE(ctx->flc_layout_index, index);
+		WRITE_ONCE(ctx->flc_layout_context, context);
 	return present;
 }
-EXPORT_SYMBOL_GPL(layout_index_publish);
+EXPORT_SYMBOL_GPL(layout_context_publish);
 
-/* Returns the index, and the reference that the publication held. */
-void *layout_index_unpublish(struct inode *inode)
+/* Returns the context, and the reference that the publication held. */
+void *layout_context_unpublish(struct inode *inode)
 {
 	struct file_lock_context *ctx = locks_inode_context(inode);
-	void *index;
+	void *context;
 
 	guard(spinlock)(&ctx->flc_lock);
-	index = ctx->flc_layout_index;
-	WRITE_ONCE(ctx->flc_layout_index, NULL);
-	return index;
+	context = ctx->flc_layout_context;
+	WRITE_ONCE(ctx->flc_layout_context, NULL);
+	return context;
 }
-EXPORT_SYMBOL_GPL(layout_index_unpublish);
+EXPORT_SYMBOL_GPL(layout_context_unpublish);
 
 /*
  * fs.layout-lease-break-time: seconds that a holder has to let go. 0: revoke at
@@ -186,8 +188,9 @@ u64 layout_lease_grace_ms(void)
 }
 
 /*
- * The number of a grant: larger than that of any grant before. It is counted here,
- * since neither an index nor the module lives as long as a program remembers one.
+ * The number of a grant: larger than that of any grant before. It is counted
+ * here, since neither a context nor the module lives as long as a program
+ * remembers one.
  */
 u64 layout_lease_new_generation(void)
 {
@@ -328,9 +331,9 @@ static int try_grant(const struct layout_lease_ops *ops, struct file *file,
 	if (IS_ERR(holder))
 		return PTR_ERR(holder);
 	/* This may wait for a device, hence before changes are excluded. */
-	scoped_class(layout_index, found, inode)
-		if (found.index)
-			error = ops->make_way(found.index, file, start, last);
+	scoped_class(layout_context, found, inode)
+		if (found.context)
+			error = ops->make_way(found.context, file, start, last);
 	error = error ?: exclude_changes(inode);
 	if (error) {
 		layout_holder_free(holder);
@@ -349,12 +352,12 @@ static int try_grant(const struct layout_lease_ops *ops, struct file *file,
 static int wait_for_lease(struct inode *inode, u64 start, u64 last,
 			  bool exclusive, u64 until)
 {
-	CLASS(layout_index, found)(inode);
+	CLASS(layout_context, found)(inode);
 
-	/* Without an index there is nothing in the way. */
-	if (!found.index)
+	/* Without a context there is nothing in the way. */
+	if (!found.context)
 		return 0;
-	return found.ops->wait(found.index, start, last, exclusive, until);
+	return found.ops->wait(found.context, start, last, exclusive, until);
 }
 
 static int grant(const struct layout_lease_ops *ops, struct file *file, int fd,
@@ -423,12 +426,12 @@ int layout_set_lease(struct file *file, int fd, u64 start, u64 last, int type,
 
 int layout_unset_lease(struct file *file, u64 start, u64 last, bool revoke)
 {
-	CLASS(layout_index, found)(file_inode(file));
+	CLASS(layout_context, found)(file_inode(file));
 	int error;
 
-	if (!found.index)
+	if (!found.context)
 		return 0;
-	error = found.ops->unset(found.index, file, start, last, revoke);
+	error = found.ops->unset(found.context, file, start, last, revoke);
 	trace_layout_lease_release(file_inode(file), F_UNLCK, start, last,
 				   revoke ? LAYOUT_LEASE_REVOKE : 0, error);
 	return error;
@@ -437,10 +440,10 @@ int layout_unset_lease(struct file *file, u64 start, u64 last, bool revoke)
 void layout_get_lease(struct file *file, u64 start, u64 last, bool broken,
 		      struct layout_lease *lease)
 {
-	CLASS(layout_index, found)(file_inode(file));
+	CLASS(layout_context, found)(file_inode(file));
 
-	if (found.index)
-		found.ops->get(found.index, file, start, last, broken, lease);
+	if (found.context)
+		found.ops->get(found.context, file, start, last, broken, lease);
 }
 
 /* So many attachments to a file were taken back, of so many bytes in all. */
@@ -459,23 +462,23 @@ EXPORT_SYMBOL_GPL(layout_lease_revoked);
 /* The last reference of an open file that has a holder is gone. */
 void layout_lease_release(struct file *file)
 {
-	CLASS(layout_index, found)(file_inode(file));
+	CLASS(layout_context, found)(file_inode(file));
 
 	/* The leases of a dead holder go when another process wants the range. */
-	if (!found.index)
+	if (!found.context)
 		return;
 	trace_layout_lease_close(file_inode(file));
-	found.ops->release(found.index, file);
+	found.ops->release(found.context, file);
 }
 
 /* Before the lock context of an inode is freed. */
 void layout_lease_evict(struct inode *inode)
 {
-	CLASS(layout_index, found)(inode);
+	CLASS(layout_context, found)(inode);
 
-	/* No open file, no lease: only a promise to a breaker keeps an index. */
-	if (found.index)
-		found.ops->evict(found.index);
+	/* No open file, no lease: only a promise to a breaker is left. */
+	if (found.context)
+		found.ops->evict(found.context);
 }
 
 /*
@@ -524,10 +527,11 @@ layout_lease_attach(struct file *file, u64 start, u64 last, bool write,
 		goto refused;
 	/* As a page fault: changes of the layout are excluded. */
 	filemap_invalidate_lock_shared(inode->i_mapping);
-	scoped_class(layout_index, found, inode)
-		if (found.index)
-			attachment = found.ops->attach(found.index, start, last,
-						       LAYOUT_BREAK_ALIGN, write,
+	scoped_class(layout_context, found, inode)
+		if (found.context)
+			attachment = found.ops->attach(found.context, start,
+						       last, LAYOUT_BREAK_ALIGN,
+						       write,
 						       layout_is_stable(inode),
 						       ops, data);
 	filemap_invalidate_unlock_shared(inode->i_mapping);

@@ -18,8 +18,8 @@ struct workqueue_struct;
 /**
  * struct layout_lease_ops - what layout_lease.ko implements, in ops.rs
  * @owner: the module, held during each call and by each holder
- * @index_get: take a reference to an index; called under flc_lock
- * @index_put: drop a reference to an index
+ * @context_get: take a reference to a context; called under flc_lock
+ * @context_put: drop a reference to a context
  * @make_way: take back what dead holders have that is in the way of a lease
  * @set: grant, upgrade or downgrade, while changes of the layout are excluded;
  *	consumes the holder in any case
@@ -36,8 +36,8 @@ struct workqueue_struct;
  * @release: the last reference of an open file that has a holder is gone
  * @is_leased: are there leases that were not taken back?
  * @break_begin: start a break, fill in brk->pending and brk->met; false: the
- *	index was withdrawn, since it held nothing
- * @break_end: end it as LAYOUT_BREAK_* says, and drop brk->index
+ *	context was withdrawn, since it held nothing
+ * @break_end: end it as LAYOUT_BREAK_* says, and drop brk->context
  * @evict: the inode goes away; no lease is left
  * @attach: attach to leases of the current process that cover [start, last],
  *	through a file that is open for writing if @write, unless the filesystem
@@ -45,30 +45,30 @@ struct workqueue_struct;
  *	range rounded outward to @unit
  * @detach: remove an attachment; waits for a call into the consumer
  *
- * All may sleep except @index_get. None is called under flc_lock.
+ * All may sleep except @context_get. None is called under flc_lock.
  */
 struct layout_lease_ops {
 	struct module *owner;
-	void (*index_get)(void *index);
-	void (*index_put)(void *index);
-	int (*make_way)(void *index, struct file *file, u64 start, u64 last);
+	void (*context_get)(void *context);
+	void (*context_put)(void *context);
+	int (*make_way)(void *context, struct file *file, u64 start, u64 last);
 	int (*set)(struct file *file, struct layout_holder *holder, u64 start,
 		   u64 last, bool exclusive);
-	int (*wait)(void *index, u64 start, u64 last, bool exclusive,
+	int (*wait)(void *context, u64 start, u64 last, bool exclusive,
 		    u64 until);
-	int (*unset)(void *index, struct file *file, u64 start, u64 last,
+	int (*unset)(void *context, struct file *file, u64 start, u64 last,
 		     bool revoke);
-	void (*get)(void *index, struct file *file, u64 start, u64 last,
+	void (*get)(void *context, struct file *file, u64 start, u64 last,
 		    bool broken, struct layout_lease *lease);
-	void (*show)(void *index, struct file *file, struct seq_file *m);
-	void (*reap)(void *index, struct file *file);
-	bool (*first_visit)(void *index, u64 walk);
-	void (*release)(void *index, struct file *file);
-	bool (*is_leased)(void *index);
+	void (*show)(void *context, struct file *file, struct seq_file *m);
+	void (*reap)(void *context, struct file *file);
+	bool (*first_visit)(void *context, u64 walk);
+	void (*release)(void *context, struct file *file);
+	bool (*is_leased)(void *context);
 	bool (*break_begin)(struct layout_break *brk);
 	void (*break_end)(struct layout_break *brk, unsigned int how);
-	void (*evict)(void *index);
-	struct layout_attachment *(*attach)(void *index, u64 start, u64 last,
+	void (*evict)(void *context);
+	struct layout_attachment *(*attach)(void *context, u64 start, u64 last,
 					    u64 unit, bool write, bool stable,
 					    const struct layout_consumer_ops *ops,
 					    void *data);
@@ -93,8 +93,8 @@ void layout_lease_unregister(void);
 const struct layout_lease_ops *layout_provider_get(void);
 const struct layout_lease_ops *layout_provider_held(void);
 void layout_provider_put(const struct layout_lease_ops *ops);
-void *layout_index_publish(struct inode *inode, void *index);
-void *layout_index_unpublish(struct inode *inode);
+void *layout_context_publish(struct inode *inode, void *context);
+void *layout_context_unpublish(struct inode *inode);
 bool layout_lease_hold(void);
 void layout_lease_unhold(void);
 u64 layout_lease_now_ms(void);
@@ -143,17 +143,17 @@ struct file *layout_holder_get_file(const struct layout_holder *holder,
 struct file *layout_next_leased_file(unsigned long *id);
 
 /*
- * The index of an inode with a reference, or NULL, and the operations, whose module
- * stays meanwhile.
+ * The context of an inode with a reference, or NULL, and the operations, whose
+ * module stays meanwhile.
  */
-struct layout_index {
+struct layout_context {
 	const struct layout_lease_ops *ops;
-	void *index;
+	void *context;
 };
 
-struct layout_index layout_index_find(struct inode *inode);
-void layout_index_put(struct layout_index *found);
-DEFINE_CLASS(layout_index, struct layout_index, layout_index_put(&_T),
-	     layout_index_find(inode), struct inode *inode)
+struct layout_context layout_context_find(struct inode *inode);
+void layout_context_put(struct layout_context *found);
+DEFINE_CLASS(layout_context, struct layout_context, layout_context_put(&_T),
+	     layout_context_find(inode), struct inode *inode)
 
 #endif /* LAYOUT_LEASE_INTERNAL_H */

@@ -20,7 +20,7 @@
 //! * `lease.rs`: what a lease is, and its life;
 //! * `holder.rs`: open files that hold leases;
 //! * `attachment.rs`: memory that is attached to leases, and how it is taken back;
-//! * `index.rs`: grant, release, attach and detach; **locks are described there**;
+//! * `context.rs`: grant, release, attach and detach; **locks are described there**;
 //! * `breaker.rs`: **how a lease is broken**;
 //! * `breaks.rs`: breaks on record;
 //! * `promise.rs`: what is kept free for a breaker who does not wait.
@@ -36,8 +36,8 @@ use kernel::{
 mod attachment;
 mod breaker;
 mod breaks;
+mod context;
 mod holder;
-mod index;
 mod lease;
 mod ops;
 mod promise;

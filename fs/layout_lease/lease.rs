@@ -3,8 +3,8 @@
 //! What a lease is, and its life.
 
 use crate::{
+    context::Inner, //
     holder::Holder,
-    index::Inner, //
 };
 use kernel::{
     bindings,
@@ -95,7 +95,7 @@ impl State {
     }
 }
 
-/// A lease on a range; the range is the one of its node in the index.
+/// A lease on a range; the range is the one of its node in the context.
 pub(crate) struct Lease {
     pub(crate) holder: Arc<Holder>,
     pub(crate) kind: Kind,
@@ -130,7 +130,7 @@ impl Lease {
             holder: holder.clone(),
             kind,
             generation,
-            status: LockedBy::new(&holder.index.inner, status),
+            status: LockedBy::new(&holder.context.inner, status),
         }
     }
 

@@ -4,9 +4,9 @@
 //!
 //! # Safety
 //!
-//! Each function is called as `struct layout_lease_ops` says. `index` came from
-//! [`ForeignOwnable::into_foreign`] of an `Arc<Index>`, and the caller has a reference to it.
-//! Pointers to files, breaks and output are valid during the call.
+//! Each function is called as `struct layout_lease_ops` says. `context` came from
+//! [`ForeignOwnable::into_foreign`] of an `Arc<LeaseContext>`, and the caller has a reference to
+//! it. Pointers to files, breaks and output are valid during the call.
 
 use crate::{
     attachment::{
@@ -17,11 +17,11 @@ use crate::{
         Break,
         BreakEnd, //
     },
+    context::LeaseContext,
     holder::{
         FileId,
         RawHolder, //
     },
-    index::Index,
     lease::Kind,
     range::Range,
     LayoutLease, //
@@ -42,8 +42,8 @@ use kernel::{
 
 pub(crate) const OPS: bindings::layout_lease_ops = bindings::layout_lease_ops {
     owner: this_module::<LayoutLease>().as_ptr(),
-    index_get: Some(index_get),
-    index_put: Some(index_put),
+    context_get: Some(context_get),
+    context_put: Some(context_put),
     make_way: Some(make_way),
     set: Some(set),
     wait: Some(wait),
@@ -61,89 +61,91 @@ pub(crate) const OPS: bindings::layout_lease_ops = bindings::layout_lease_ops {
     detach: Some(detach),
 };
 
-unsafe extern "C" fn index_get(index: *mut c_void) {
-    // SAFETY: The index is published, and `flc_lock` keeps it so: there is a reference.
-    let _ = Arc::<Index>::from(unsafe { Arc::<Index>::borrow(index) }).into_foreign();
+unsafe extern "C" fn context_get(context: *mut c_void) {
+    // SAFETY: The context is published, and `flc_lock` keeps it so: there is a reference.
+    let context = unsafe { Arc::<LeaseContext>::borrow(context) };
+    let _ = Arc::<LeaseContext>::from(context).into_foreign();
 }
 
-unsafe extern "C" fn index_put(index: *mut c_void) {
+unsafe extern "C" fn context_put(context: *mut c_void) {
     // SAFETY: The caller gives its reference back.
-    drop(unsafe { Arc::<Index>::from_foreign(index) });
+    drop(unsafe { Arc::<LeaseContext>::from_foreign(context) });
 }
 
-/// Defines functions that are called with an index.
-macro_rules! with_index {
+/// Defines functions that are called with a context.
+macro_rules! with_context {
     (
-        $(fn $name:ident($index:ident $(, $arg:ident: $type:ty)*) $(-> $result:ty)? $body:block)*
+        $(fn $name:ident($context:ident $(, $arg:ident: $type:ty)*) $(-> $result:ty)? $body:block)*
     ) => {$(
-        unsafe extern "C" fn $name(index: *mut c_void $(, $arg: $type)*) $(-> $result)? {
+        unsafe extern "C" fn $name(context: *mut c_void $(, $arg: $type)*) $(-> $result)? {
             // SAFETY: It came from `into_foreign`, and the caller's reference keeps it valid until
             // this has one of its own.
-            let $index = Arc::<Index>::from(unsafe { Arc::<Index>::borrow(index) });
+            let $context = unsafe { Arc::<LeaseContext>::borrow(context) };
+            let $context = Arc::<LeaseContext>::from($context);
             $body
         }
     )*};
 }
 
-with_index! {
-    fn make_way(index, file: *mut bindings::file, start: u64, last: u64) -> c_int {
+with_context! {
+    fn make_way(context, file: *mut bindings::file, start: u64, last: u64) -> c_int {
         let range = Range { start, last };
-        from_result(|| Index::make_way(&index, FileId::new(file), &range).map(|()| 0))
+        from_result(|| LeaseContext::make_way(&context, FileId::new(file), &range).map(|()| 0))
     }
 
-    fn wait(index, start: u64, last: u64, exclusive: bool, until: u64) -> c_int {
+    fn wait(context, start: u64, last: u64, exclusive: bool, until: u64) -> c_int {
         let (range, kind) = (Range { start, last }, Kind::new(exclusive));
-        from_result(|| Index::wait(&index, &range, kind, until).map(|()| 0))
+        from_result(|| LeaseContext::wait(&context, &range, kind, until).map(|()| 0))
     }
 
     fn unset(
-        index, file: *mut bindings::file, start: u64, last: u64, revoke: bool
+        context, file: *mut bindings::file, start: u64, last: u64, revoke: bool
     ) -> c_int {
         let range = Range { start, last };
-        from_result(|| Index::unlock(&index, FileId::new(file), &range, revoke).map(|()| 0))
+        from_result(|| LeaseContext::unlock(&context, FileId::new(file), &range, revoke).map(|()| 0))
     }
 
     fn get(
-        index, file: *mut bindings::file, start: u64, last: u64, broken: bool,
+        context, file: *mut bindings::file, start: u64, last: u64, broken: bool,
         lease: *mut bindings::layout_lease
     ) {
         // SAFETY: Nobody else uses what the caller wants filled in.
         let lease = unsafe { &mut *lease };
-        index.query(FileId::new(file), &Range { start, last }, broken, lease);
+        context.query(FileId::new(file), &Range { start, last }, broken, lease);
     }
 
-    fn show(index, file: *mut bindings::file, m: *mut bindings::seq_file) {
+    fn show(context, file: *mut bindings::file, m: *mut bindings::seq_file) {
         // SAFETY: It is valid during the call, and nobody else uses it.
-        index.show(FileId::new(file), unsafe { SeqFile::from_raw(m) });
+        context.show(FileId::new(file), unsafe { SeqFile::from_raw(m) });
     }
 
-    fn reap(index, file: *mut bindings::file) {
-        Index::reap(&index, FileId::new(file));
+    fn reap(context, file: *mut bindings::file) {
+        LeaseContext::reap(&context, FileId::new(file));
     }
 
-    fn first_visit(index, walk: u64) -> bool {
-        index.visited.xchg(walk, Relaxed) != walk
+    fn first_visit(context, walk: u64) -> bool {
+        context.visited.xchg(walk, Relaxed) != walk
     }
 
-    fn release(index, file: *mut bindings::file) {
-        Index::release(&index, FileId::new(file));
+    fn release(context, file: *mut bindings::file) {
+        LeaseContext::release(&context, FileId::new(file));
     }
 
-    fn is_leased(index) -> bool {
-        index.is_leased()
+    fn is_leased(context) -> bool {
+        context.is_leased()
     }
 
-    fn evict(index) {
-        Index::evict(&index);
+    fn evict(context) {
+        LeaseContext::evict(&context);
     }
 
     fn attach(
-        index, start: u64, last: u64, unit: u64, write: bool, stable: bool,
+        context, start: u64, last: u64, unit: u64, write: bool, stable: bool,
         ops: *const bindings::layout_consumer_ops, data: *mut c_void
     ) -> *mut bindings::layout_attachment {
         // SAFETY: The consumer keeps both until `detach`, which drops what we make of them here.
         let consumer = unsafe { ConsumerRef::new(ops, data) };
-        match Index::attach(&index, Range { start, last }, unit, write, stable, consumer) {
+        match LeaseContext::attach(&context, Range { start, last }, unit, write, stable, consumer) {
             Ok(node) => node.into_foreign().cast(),
             Err(error) => error.to_ptr(),
         }
@@ -164,32 +166,33 @@ unsafe extern "C" fn set(
         // SAFETY: The file is valid, and so is its inode, which never changes.
         let inode = NonNull::new(unsafe { (*file).f_inode }).ok_or(EINVAL)?;
         // SAFETY: The file keeps the inode valid during this call.
-        let index = unsafe { Index::of(inode) }?;
+        let context = unsafe { LeaseContext::of(inode) }?;
         // If it was retired meanwhile there will be a new one.
-        if let Ok(result) = Index::grant(&index, FileId::new(file), &mut raw, &range, kind) {
+        if let Ok(result) = LeaseContext::grant(&context, FileId::new(file), &mut raw, &range, kind)
+        {
             return result.map(|()| 0);
         }
     })
 }
 
 unsafe extern "C" fn break_begin(brk: *mut bindings::layout_break) -> bool {
-    // SAFETY: The break has a reference to its index, and stays in place until `break_end`.
-    let (index, brk) = unsafe { (Arc::<Index>::borrow((*brk).index), Break::new(brk)) };
-    Index::break_begin(&index.into(), brk).is_ok()
+    // SAFETY: The break has a reference to its context, and stays in place until `break_end`.
+    let (context, brk) = unsafe { (Arc::<LeaseContext>::borrow((*brk).context), Break::new(brk)) };
+    LeaseContext::break_begin(&context.into(), brk).is_ok()
 }
 
 unsafe extern "C" fn break_end(brk: *mut bindings::layout_break, how: c_uint) {
-    // SAFETY: The reference that the break had to its index is dropped with it.
-    let index = unsafe { Arc::<Index>::from_foreign((*brk).index) };
+    // SAFETY: The reference that the break had to its context is dropped with it.
+    let context = unsafe { Arc::<LeaseContext>::from_foreign((*brk).context) };
     let how = match how {
         bindings::LAYOUT_BREAK_DONE => BreakEnd::Done,
         bindings::LAYOUT_BREAK_PROMISE => BreakEnd::Promised,
         _ => BreakEnd::GivenUp,
     };
-    Index::break_end(&index, brk, how);
+    LeaseContext::break_end(&context, brk, how);
 }
 
 unsafe extern "C" fn detach(attachment: *mut bindings::layout_attachment) {
     // SAFETY: It came from `attach`, and the consumer does not use it any more.
-    Index::detach(unsafe { Arc::<Node>::from_foreign(attachment.cast()) });
+    LeaseContext::detach(unsafe { Arc::<Node>::from_foreign(attachment.cast()) });
 }

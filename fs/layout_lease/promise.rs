@@ -17,7 +17,7 @@ use kernel::{
 pub(crate) struct Hold(());
 
 impl Hold {
-    /// [`None`] if the module is being unloaded. May sleep; not under the index lock.
+    /// [`None`] if the module is being unloaded. May sleep; not under the context lock.
     pub(crate) fn new() -> Option<Self> {
         // SAFETY: It may be called from process context at any time; `drop` gives it back.
         unsafe { bindings::layout_lease_hold() }.then_some(Self(()))
@@ -48,7 +48,7 @@ struct Promise {
     _hold: Hold,
 }
 
-/// The promises of an inode. Under the index lock.
+/// The promises of an inode. Under the context lock.
 pub(crate) struct Promises(KVec<Promise>);
 
 impl Promises {

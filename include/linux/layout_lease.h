@@ -10,7 +10,7 @@
  *  - consumers (RDMA memory regions) attach pinned pages to a lease and give
  *    the operations that take the pages back;
  *  - layout_lease.ko keeps leases, attachments and breaks of each inode in an
- *    index and decides.
+ *    context and decides.
  *
  * See Documentation/filesystems/layout-leases.rst.
  */
@@ -35,13 +35,13 @@ struct layout_attachment;
 
 /**
  * struct layout_break - one break of one file, in the layout_op of its breaker
- * @next: of the breaks of @index, protected by the index lock
- * @index: of the inode, with a reference
+ * @next: of the breaks of @context, protected by the context lock
+ * @context: of the inode, with a reference
  * @inode: whose layout changes; with a reference, if of an operation
  * @start: first byte, rounded down to the largest DAX entry
  * @last: last byte, inclusive, rounded up likewise
  * @deadline: by which holders have let go, as layout_lease_now_ms()
- * @pending: attachments that overlap; written under the index lock
+ * @pending: attachments that overlap; written under the context lock
  * @met: leases were in the way when it began
  *
  * While it is on record overlapping grants and attachments fail with -EAGAIN, so
@@ -49,7 +49,7 @@ struct layout_attachment;
  */
 struct layout_break {
 	struct layout_break *next;
-	void *index;
+	void *context;
 	struct inode *inode;
 	u64 start;
 	u64 last;

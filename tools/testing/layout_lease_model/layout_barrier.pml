@@ -6,7 +6,7 @@
  * which function.
  *
  * What layout_lease.pml has in detail is short here: a consumer is pinned or is not,
- * and the device stops at once. What the kernel does under the index lock, which
+ * and the device stops at once. What the kernel does under the context lock, which
  * nobody sleeps with, is one atomic step.
  */
 
@@ -42,7 +42,7 @@ hidden byte J1_pinned_is_what_the_file_has;
 hidden byte J2_what_is_refused_breaks_nothing;
 hidden byte J3_nobody_waits_for_holders_with_locks;
 hidden byte J4_one_grace_period, J4_each_try_makes_progress;
-hidden byte a_break_is_where_grants_look, a_promise_ends, an_index_that_is_empty_goes;
+hidden byte a_break_is_where_grants_look, a_promise_ends, a_context_that_is_empty_goes;
 
 #ifdef ONLY_PINS
 #define J1(what)	skip	/* Is it harmless? */
@@ -68,12 +68,12 @@ bool shared[INODES];		/* its blocks are copy-on-write: not layout_stable */
 bool changing[INODES];		/* from the decision to the commit */
 
 /*
- * The index of an inode: which one it is, and whether it is published. Who found
+ * The context of an inode: which one it is, and whether it is published. Who found
  * another one has found one that is retired meanwhile. (The one after the next is
  * the same again, as if it was found a moment later.)
  */
 bool published[INODES];
-bool index[INODES];
+bool context[INODES];
 bool promise[INODES];		/* of a breaker that did not wait */
 
 mtype = { NO_LEASE, GRANTED, BREAKING, REVOKED };
@@ -136,9 +136,9 @@ byte ops_done;
 #define IN_PIPE(i)	(in_pipe[i])
 #define IS_USED(i)	(IS_BUSY(i) || mapped[i])
 
-/* layout_break::pending: what it has met in its index and is attached still */
+/* layout_break::pending: what it has met in its context and is attached still */
 #define PENDING_AT(t, h) (attached[h] && (met[h] & BIT(t)) && ON_RECORD(t, HOME(h)) && \
-			  BREAK_IN(t, HOME(h)) == index[HOME(h)])
+			  BREAK_IN(t, HOME(h)) == context[HOME(h)])
 #if HOLDERS == 1
 #define PENDING(t)	(PENDING_AT(t, 0))
 #else
@@ -146,7 +146,7 @@ byte ops_done;
 #endif
 
 /*
- * Inside of steps under the index lock
+ * Inside of steps under the context lock
  */
 
 /* Breaks::overlaps(); "all": with all that a holder would pin, not the lease only */
@@ -155,7 +155,7 @@ inline overlaps(h, all)
 	seen = false;
 	for (k : 0 .. OPS - 1) {
 		seen = seen || (ON_RECORD(k, HOME(h)) &&
-				BREAK_IN(k, HOME(h)) == index[HOME(h)] &&
+				BREAK_IN(k, HOME(h)) == context[HOME(h)] &&
 				(all || IN_RANGE(k, h)))
 	}
 #ifdef NO_BREAK_RECORD
@@ -166,12 +166,12 @@ inline overlaps(h, all)
 #endif
 }
 
-/* Index::retire_if_empty(), layout_index_unpublish() */
+/* LeaseContext::retire_if_empty(), layout_context_unpublish() */
 inline retire_if_empty(i)
 {
 	seen = promise[i] || ANY_OF(i, HAS_LEASE);
 	for (k : 0 .. OPS - 1) {
-		seen = seen || (ON_RECORD(k, i) && BREAK_IN(k, i) == index[i])
+		seen = seen || (ON_RECORD(k, i) && BREAK_IN(k, i) == context[i])
 	}
 	if
 	:: published[i] && !seen -> published[i] = false
@@ -200,7 +200,7 @@ inline settle(h)
 #define lock_shared(i)	atomic { inval[i] == NONE && !inval_queued[i] -> inval_shared[i]++ }
 #define unlock_shared(i) inval_shared[i]--
 
-/* Index::of(), layout_index_publish(); then Index::grant() */
+/* LeaseContext::of(), layout_context_publish(); then LeaseContext::grant() */
 inline grant(h, found, ok)
 {
 #ifndef NO_GRANT_LOCK
@@ -215,15 +215,15 @@ inline grant(h, found, ok)
 			:: else ->
 				J1(!changing[HOME(h)] || J1_nothing_published_during_a_change);
 				published[HOME(h)] = true;
-				index[HOME(h)] = !index[HOME(h)]
+				context[HOME(h)] = !context[HOME(h)]
 			fi;
-			found = index[HOME(h)]
+			found = context[HOME(h)]
 		}
 		atomic {
 			if
 			/* Look again. */
-			:: !published[HOME(h)] || found != index[HOME(h)]
-			:: published[HOME(h)] && found == index[HOME(h)] ->
+			:: !published[HOME(h)] || found != context[HOME(h)]
+			:: published[HOME(h)] && found == context[HOME(h)] ->
 				overlaps(h, false);
 				if
 				:: seen -> ok = false
@@ -255,7 +255,7 @@ inline grant(h, found, ok)
 #endif
 }
 
-/* layout_lease_attach(), Index::attach(), Inner::find_covering() */
+/* layout_lease_attach(), LeaseContext::attach(), Inner::find_covering() */
 inline attach(h, found, ok)
 {
 #ifndef NO_ATTACH_LOCK
@@ -282,13 +282,13 @@ inline attach(h, found, ok)
 #endif
 }
 
-/* layout_lease_detach(), Index::detach() */
+/* layout_lease_detach(), LeaseContext::detach() */
 inline detach(h)
 {
 	d_step { settle(h) }
 }
 
-/* layout_unset_lease(), Index::unlock() */
+/* layout_unset_lease(), LeaseContext::unlock() */
 inline unset_lease(h)
 {
 	d_step {
@@ -365,7 +365,7 @@ end_silent:		!attached[h]
 	unset_lease(h)
 }
 
-/* Index::revoke_overdue(): when the deadline of an operation that met it has come */
+/* LeaseContext::revoke_overdue(): when the deadline of an operation that met it has come */
 #define IS_OVERDUE(t, h) (t < OPS && (met[h] & BIT(t)) && deadline[t] == PASSED)
 proctype Worker(byte h)
 {
@@ -480,13 +480,13 @@ inline drop_locks()
 
 /*
  * layout_break(), layout_break_two(), break_record(), break_start(),
- * Index::break_begin(), Breaks::begin(): an index that was retired since it was
+ * LeaseContext::break_begin(), Breaks::begin(): a context that was retired since it was
  * found is looked for again. A break that is on record already stays.
  */
 inline break_begin(t, i)
 {
 	do
-	:: found = (published[i] -> index[i] : NONE);
+	:: found = (published[i] -> context[i] : NONE);
 		if
 		:: found == NONE || (ON_RECORD(t, i) && !grown[t]) -> found = NONE; break
 		:: else
@@ -494,12 +494,12 @@ inline break_begin(t, i)
 		d_step {
 			if
 #ifndef NO_RETIRED_CHECK
-			:: !published[i] || found != index[i]
+			:: !published[i] || found != context[i]
 #endif
 			:: else ->
 				for (k : 0 .. HOLDERS - 1) {
 					if
-					:: HOME(k) == i && found == index[i] && published[i] ->
+					:: HOME(k) == i && found == context[i] && published[i] ->
 						if
 						:: attached[k] ->
 							live = true;
@@ -537,7 +537,7 @@ inline break_begin(t, i)
 	od
 }
 
-/* layout_op_end(), break_end(), Index::break_end(), Breaks::end() */
+/* layout_op_end(), break_end(), LeaseContext::break_end(), Breaks::end() */
 inline break_end(t, done, promises)
 {
 	d_step {
@@ -567,7 +567,7 @@ inline break_end(t, done, promises)
 #define IN_THE_WAY	(live || PENDING(t))
 #endif
 #define LIVE_IN(h)	(attached[h] || (lease[h] == GRANTED && IN_RANGE(t, h)))
-/* An inode without an index has no record: its first lease is met at the next try. */
+/* An inode without a context has no record: its first lease is met at the next try. */
 #ifdef BESIDE
 #define TRIES		3
 #else
@@ -597,7 +597,7 @@ again:
 	:: waits == NOT ->
 		if
 		/* layout_start_break(): no more than that, with no lock held. So it may look
-		 * for an index again as long as that comes and goes. */
+		 * for a context again as long as that comes and goes. */
 #ifndef LIVENESS
 		:: true ->
 			break_begin(t, 0);
@@ -769,7 +769,7 @@ proctype Rest()
 {
 end:	timeout ->
 	assert(!promise[0] || a_promise_ends);
-	assert(!(ANY_INODE(IS_LEFT)) || an_index_that_is_empty_goes)
+	assert(!(ANY_INODE(IS_LEFT)) || a_context_that_is_empty_goes)
 }
 
 init {

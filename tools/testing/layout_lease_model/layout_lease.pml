@@ -18,8 +18,8 @@
 #ifndef SEIZERS
 #define SEIZERS		0	/* a break and no more */
 #endif
-#ifndef INDEXES
-#define INDEXES		2	/* that exist at a time */
+#ifndef CONTEXTS
+#define CONTEXTS		2	/* that exist at a time */
 #endif
 #ifndef ROUNDS
 #define ROUNDS		1	/* leases that a holder takes; 0: for ever; with WAITS it waits */
@@ -34,16 +34,16 @@
 hidden byte I1_pinned_only_while_attached, I2_reachable_only_while_pinned;
 hidden byte I2_nothing_pinned_while_the_layout_changes;
 hidden byte no_call_of_the_driver_after_it_has_revoked;
-hidden byte an_index_that_goes_is_empty, a_lease_is_released_from_its_index;
+hidden byte a_context_that_goes_is_empty, a_lease_is_released_from_its_context;
 hidden byte the_module_goes_unused;
 
 hidden byte k, x;		/* of loops inside of steps */
 hidden byte found;
 
 /*
- * The mutexes. Order: index lock, claim, inner.
+ * The mutexes. Order: context lock, claim, inner.
  */
-bool index_lock[INDEXES];	/* Index::inner */
+bool context_lock[CONTEXTS];	/* LeaseContext::inner */
 bool claim_lock[HOLDERS];	/* Attached::claim */
 bool inner_lock[HOLDERS];	/* MrLease::inner */
 
@@ -51,14 +51,14 @@ bool inner_lock[HOLDERS];	/* MrLease::inner */
 #define unlock(l)	l = false
 
 /*
- * The index of the inode. Leases and attachments are by holder, with the index
+ * The context of the inode. Leases and attachments are by holder, with the context
  * that they are in.
  */
-byte published = NONE;		/* flc_layout_index */
-byte index_ref[INDEXES];	/* Arc<Index> */
-bool retired[INDEXES];
-bool timer[INDEXES];		/* the delayed work is queued, and owns a reference */
-bool running[INDEXES];		/* the worker runs */
+byte published = NONE;		/* flc_layout_context */
+byte context_ref[CONTEXTS];	/* Arc<LeaseContext> */
+bool retired[CONTEXTS];
+bool timer[CONTEXTS];		/* the delayed work is queued, and owns a reference */
+bool running[CONTEXTS];		/* the worker runs */
 
 mtype = { NO_LEASE, GRANTED, BREAKING, REVOKED };
 mtype lease[HOLDERS] = NO_LEASE;
@@ -78,7 +78,7 @@ byte pending[BREAKS];
  */
 mtype = { NOTHING, QUIESCED, UNPINNED, FAILED };
 byte attached_in[HOLDERS] = NONE;
-bool attached[HOLDERS];		/* in the tree of the index */
+bool attached[HOLDERS];		/* in the tree of the context */
 bool in_batch[HOLDERS];
 bool handle[HOLDERS];		/* the Attachment of the consumer */
 bool deadline[HOLDERS];		/* is set, and comes at any time */
@@ -87,7 +87,7 @@ bool keeps_file[HOLDERS];	/* Claim::file */
 mtype progress[HOLDERS] = NOTHING; /* Claim::progress */
 byte failures[HOLDERS];
 
-byte waits_on[HOLDERS] = NONE;	/* sleeps on Index::changed of this index */
+byte waits_on[HOLDERS] = NONE;	/* sleeps on LeaseContext::changed of this context */
 
 /*
  * MrLease, and what driver and device do with the MR
@@ -181,80 +181,80 @@ inline provider_put()
 #endif
 
 /*
- * Finding an index
+ * Finding a context
  */
-#ifdef KEEP_INDEX
+#ifdef KEEP_CONTEXT
 /* Then a call is one step. */
 #define CALL	atomic
 /* There is one from the beginning, for ever: for runs that are about pages. */
-#define index_get(i)		i = 0
-#define index_get_or_new(i)	i = 0
-#define index_ref_get(i)	skip
-#define index_drop(i)		skip
-#define index_put(i)		i = NONE
+#define context_get(i)		i = 0
+#define context_get_or_new(i)	i = 0
+#define context_ref_get(i)	skip
+#define context_drop(i)		skip
+#define context_put(i)		i = NONE
 #else
 #define CALL
-#define index_ref_get(i)	index_ref[i]++
+#define context_ref_get(i)	context_ref[i]++
 
-/* layout_index_find(), index_get() */
-inline index_get(i)
+/* layout_context_find(), context_get() */
+inline context_get(i)
 {
 	d_step {
 		i = published;
 		if
-		:: i != NONE -> index_ref[i]++
+		:: i != NONE -> context_ref[i]++
 		:: else
 		fi
 	}
 }
 
 /*
- * Index::of(), layout_index_publish(): find it, or publish a new
+ * LeaseContext::of(), layout_context_publish(): find it, or publish a new
  * one, which nobody has seen before. NONE: no memory.
  */
-inline index_get_or_new(i)
+inline context_get_or_new(i)
 {
 	d_step {
 		i = published;
 		if
-		:: i != NONE -> index_ref[i]++
+		:: i != NONE -> context_ref[i]++
 		:: else ->
-			for (k : 0 .. INDEXES - 1) {
+			for (k : 0 .. CONTEXTS - 1) {
 				if
-				:: i == NONE && index_ref[k] == 0 -> i = k
+				:: i == NONE && context_ref[k] == 0 -> i = k
 				:: else
 				fi
 			}
 			if
-			:: i != NONE -> index_ref[i] = 2; published = i
+			:: i != NONE -> context_ref[i] = 2; published = i
 			:: else
 			fi
 		fi
 	}
 }
 
-/* index_put(), inside; the second one for a variable that had the reference */
-inline index_drop(i)
+/* context_put(), inside; the second one for a variable that had the reference */
+inline context_drop(i)
 {
-	index_ref[i]--;
+	context_ref[i]--;
 	if
-	:: index_ref[i] == 0 ->
+	:: context_ref[i] == 0 ->
 		assert(!(ANY_IN(i, HAS_LEASE) || ANY_IN(i, HAS_ATTACHED) || timer[i]) ||
-		       an_index_that_goes_is_empty);
+		       a_context_that_goes_is_empty);
 		retired[i] = false
 	:: else
 	fi
 }
 
-inline index_put(i)
+inline context_put(i)
 {
-	index_drop(i);
+	context_drop(i);
 	i = NONE
 }
 #endif
 
 /*
- * Inside of steps under the index lock
+ * Inside of steps under the context lock
  */
 
 /* Breaks::overlaps() */
@@ -266,11 +266,11 @@ inline overlaps(i)
 	}
 }
 
-/* Index::schedule(): the worker runs when the earliest deadline has come. */
+/* LeaseContext::schedule(): the worker runs when the earliest deadline has come. */
 inline schedule(i)
 {
 	if
-	:: ANY_IN(i, HAS_DEADLINE) && !timer[i] -> timer[i] = true; index_ref_get(i)
+	:: ANY_IN(i, HAS_DEADLINE) && !timer[i] -> timer[i] = true; context_ref_get(i)
 	:: else
 	fi
 }
@@ -296,13 +296,13 @@ inline settle(m)
 	fi
 }
 
-/* An attachment goes when neither consumer nor index nor batch have it. */
+/* An attachment goes when neither consumer nor context nor batch have it. */
 inline node_put(m)
 {
 	if
 	:: !handle[m] && !attached[m] && !in_batch[m] && attached_in[m] != NONE ->
 		holder_put();
-		index_drop(attached_in[m]);
+		context_drop(attached_in[m]);
 		attached_in[m] = NONE;
 		deadline[m] = false;
 		progress[m] = NOTHING
@@ -318,7 +318,7 @@ inline forget_owner(h)
 	holder_put()
 }
 
-/* The sleepers on Index::changed wake up, inside. */
+/* The sleepers on LeaseContext::changed wake up, inside. */
 inline notify_all(i)
 {
 	for (k : 0 .. HOLDERS - 1) {
@@ -329,35 +329,35 @@ inline notify_all(i)
 	}
 }
 
-/* The first half of Index::settle(): something may be gone that somebody waits for. */
+/* The first half of LeaseContext::wake_and_retire(): something may be gone that somebody waits for. */
 #if defined(WAITS) && !defined(NO_WAKE)
 #define wake(i)		atomic { notify_all(i) };
 #else
 #define wake(i)
 #endif
 
-#ifdef KEEP_INDEX
+#ifdef KEEP_CONTEXT
 #define retire_if_empty(i)	wake(i) i = NONE
 #else
 /*
- * Index::settle(), Index::retire_if_empty(), layout_index_unpublish(),
+ * LeaseContext::wake_and_retire(), LeaseContext::retire_if_empty(), layout_context_unpublish(),
  * DelayedWork::cancel(); then the caller drops its reference.
  */
 inline retire_if_empty(i)
 {
 	wake(i)
 	atomic {
-		lock(index_lock[i]);
+		lock(context_lock[i]);
 		overlaps(i);
 		if
 		:: retired[i] || found || ANY_IN(i, HAS_LEASE) ->
-			unlock(index_lock[i]);
-			index_put(i)
+			unlock(context_lock[i]);
+			context_put(i)
 		:: else ->
 			retired[i] = true;
 			published = NONE;
-			index_ref[i]--;
-			unlock(index_lock[i])
+			context_ref[i]--;
+			unlock(context_lock[i])
 		fi
 	}
 	if
@@ -365,11 +365,11 @@ inline retire_if_empty(i)
 		d_step {
 #ifndef NO_CANCEL
 			if
-			:: timer[i] -> timer[i] = false; index_drop(i)
+			:: timer[i] -> timer[i] = false; context_drop(i)
 			:: else
 			fi;
 #endif
-			index_drop(i);
+			context_drop(i);
 			i = NONE
 		}
 	:: else
@@ -381,7 +381,7 @@ inline retire_if_empty(i)
  * The holder: system calls
  */
 
-/* do_set_lease(), set(), Index::grant(), Inner::blocked() */
+/* do_set_lease(), set(), LeaseContext::grant(), Inner::blocked() */
 inline set_lease(h, i, ok, done)
 {
 CALL {
@@ -392,12 +392,12 @@ CALL {
 		done = false;
 		do
 		:: !done ->
-			index_get_or_new(i);
+			context_get_or_new(i);
 			if
 			:: i == NONE -> done = true; ok = false
 			:: else ->
 				atomic {
-					lock(index_lock[i]);
+					lock(context_lock[i]);
 					overlaps(i);
 #ifdef NO_BREAK_RECORD
 					found = false;
@@ -420,11 +420,11 @@ CALL {
 							lease_in[h] = i
 						fi
 					fi;
-					unlock(index_lock[i])
+					unlock(context_lock[i])
 				}
 				if
 				:: done -> retire_if_empty(i)
-				:: else -> d_step { index_put(i) }
+				:: else -> d_step { context_put(i) }
 				fi
 			fi
 		:: else -> done = false; break
@@ -438,7 +438,7 @@ CALL {
 
 #ifdef WAITS
 /*
- * grant() with LAYOUT_LEASE_WAIT: wait_for_lease(), Index::wait(), and again. Leases of
+ * grant() with LAYOUT_LEASE_WAIT: wait_for_lease(), LeaseContext::wait(), and again. Leases of
  * others are in nobody's way here: layout_wait.pml is about these.
  */
 inline wait_for_lease(h, i, asleep)
@@ -446,19 +446,19 @@ inline wait_for_lease(h, i, asleep)
 #ifdef NO_ALLOW_CHANGES
 	exclude_changes();
 #endif
-	d_step { index_get(i) }
+	d_step { context_get(i) }
 	do
 	:: i == NONE || retired[i] -> break
 	:: else ->
 		atomic {
-			lock(index_lock[i]);
+			lock(context_lock[i]);
 			overlaps(i);
 			asleep = !retired[i] &&
 				 (found || (HAS_LEASE(i, h) && lease[h] == BREAKING));
 #ifndef NO_LOCK_UNTIL_ASLEEP
 			waits_on[h] = (asleep -> i : NONE);
 #endif
-			unlock(index_lock[i])
+			unlock(context_lock[i])
 		}
 		if
 		:: asleep ->
@@ -472,7 +472,7 @@ inline wait_for_lease(h, i, asleep)
 	atomic {
 		asleep = false;
 		if
-		:: i != NONE -> index_put(i)
+		:: i != NONE -> context_put(i)
 		:: else
 		fi
 	}
@@ -497,7 +497,7 @@ inline take_lease(h, i, ok, tmp)
 #endif
 
 /*
- * layout_unset_lease(), Index::unlock(), Index::revoke_and_wait(); without "revoke" it fails
+ * layout_unset_lease(), LeaseContext::unlock(), LeaseContext::revoke_and_wait(); without "revoke" it fails
  * (EBUSY) if something is attached.
  */
 inline unset_lease(h, i, ok, revoke, done)
@@ -506,13 +506,13 @@ CALL {
 	provider_get(ok);
 	if
 	:: ok ->
-		index_get(i);
+		context_get(i);
 		if
 		:: i != NONE ->
 			do
 			:: !done ->
 				atomic {
-					lock(index_lock[i]);
+					lock(context_lock[i]);
 					if
 					:: HAS_LEASE(i, h) && HAS_ATTACHED(i, h) && revoke ->
 						deadline[h] = true;
@@ -525,7 +525,7 @@ CALL {
 						done = true
 					:: !HAS_LEASE(i, h) -> done = true
 					fi;
-					unlock(index_lock[i])
+					unlock(context_lock[i])
 				}
 				waits_on[h] == NONE
 			:: else -> done = false; break
@@ -539,7 +539,7 @@ CALL {
 }
 }
 
-/* The last fput: locks_remove_layout(), layout_lease_release(), Index::release() */
+/* The last fput: locks_remove_layout(), layout_lease_release(), LeaseContext::release() */
 proctype Release(byte h)
 {
 	byte i = NONE;
@@ -550,15 +550,15 @@ CALL {
 	if
 	:: lease_in[h] != NONE ->
 		provider_get(ok);
-		index_get(i);
-		assert((ok && i != NONE) || a_lease_is_released_from_its_index);
+		context_get(i);
+		assert((ok && i != NONE) || a_lease_is_released_from_its_context);
 		atomic {
-			lock(index_lock[i]);
+			lock(context_lock[i]);
 			if
 			:: lease_in[h] == i -> forget_owner(h)
 			:: else
 			fi;
-			unlock(index_lock[i])
+			unlock(context_lock[i])
 		}
 		retire_if_empty(i);
 		provider_put()
@@ -571,7 +571,7 @@ CALL {
  * The consumer: a memory region
  */
 
-/* layout_lease_attach(), Index::attach(), Inner::find_covering(), mr_lease_attach() */
+/* layout_lease_attach(), LeaseContext::attach(), Inner::find_covering(), mr_lease_attach() */
 inline attach(h, i, ok)
 {
 CALL {
@@ -579,12 +579,12 @@ CALL {
 	provider_get(ok);
 	if
 	:: ok ->
-		index_get(i);
+		context_get(i);
 		if
 		:: i == NONE -> ok = false
 		:: else ->
 			atomic {
-				lock(index_lock[i]);
+				lock(context_lock[i]);
 				overlaps(i);
 #ifdef NO_BREAK_RECORD
 				found = false;
@@ -598,12 +598,12 @@ CALL {
 					handle[h] = true;
 					attached[h] = true;
 					attached_in[h] = i;
-					index_ref_get(i);
+					context_ref_get(i);
 					holder_get()
 				:: else -> ok = false
 				fi;
-				unlock(index_lock[i]);
-				index_put(i)
+				unlock(context_lock[i]);
+				context_put(i)
 			}
 		fi;
 		provider_put()
@@ -613,7 +613,7 @@ CALL {
 }
 }
 
-/* layout_lease_detach(), Index::detach(), Attached::detach() */
+/* layout_lease_detach(), LeaseContext::detach(), Attached::detach() */
 inline detach(h, ok, file)
 {
 	provider_get(ok);
@@ -626,9 +626,9 @@ inline detach(h, ok, file)
 		unlock(claim_lock[h])
 	}
 	atomic {
-		lock(index_lock[attached_in[h]]);
+		lock(context_lock[attached_in[h]]);
 		settle(h);
-		unlock(index_lock[attached_in[h]])
+		unlock(context_lock[attached_in[h]])
 	}
 	d_step {
 		notify_all(attached_in[h]);
@@ -907,8 +907,8 @@ inline mr_unpin(m)
 #define IS_QUIESCED(m)	(progress[m] == QUIESCED)
 
 /*
- * Index::revoke_overdue(), Batch::push(), Batch::pop(): when a deadline has come,
- * which may be any of those that are set, and others with it. Index::reap() only
+ * LeaseContext::revoke_overdue(), Batch::push(), Batch::pop(): when a deadline has come,
+ * which may be any of those that are set, and others with it. LeaseContext::reap() only
  * makes one come earlier.
  */
 proctype Worker(byte i)
@@ -916,7 +916,7 @@ proctype Worker(byte i)
 end:	do
 	:: d_step { timer[i] -> timer[i] = false; running[i] = true }
 		atomic {
-			lock(index_lock[i]);
+			lock(context_lock[i]);
 			if
 			:: HAS_DEADLINE(i, 0) -> in_batch[0] = true
 #if HOLDERS > 1
@@ -927,13 +927,13 @@ end:	do
 #endif
 			:: !ANY_IN(i, HAS_DEADLINE)
 			fi;
-			unlock(index_lock[i])
+			unlock(context_lock[i])
 		}
 		for_each(ALWAYS, mr_begin);
 		for_each(ALWAYS, mr_finish);
 		for_each(IS_QUIESCED, mr_unpin);
 		atomic {
-			lock(index_lock[i]);
+			lock(context_lock[i]);
 			for (x : 0 .. HOLDERS - 1) {
 				if
 				:: IN_BATCH(x) ->
@@ -958,9 +958,9 @@ end:	do
 #ifndef NO_RETRY
 			schedule(i);
 #endif
-			unlock(index_lock[i])
+			unlock(context_lock[i])
 		}
-		d_step { notify_all(i); index_drop(i); running[i] = false }
+		d_step { notify_all(i); context_drop(i); running[i] = false }
 	od
 }
 
@@ -968,7 +968,7 @@ end:	do
  * Breakers
  */
 
-/* What a break finds in its index, inside. */
+/* What a break finds in its context, inside. */
 inline meet(t)
 {
 	for (k : 0 .. HOLDERS - 1) {
@@ -991,7 +991,7 @@ inline meet(t)
 }
 
 /*
- * break_start(), Index::break_begin(), Breaks::begin(). An index that was retired
+ * break_start(), LeaseContext::break_begin(), Breaks::begin(). A context that was retired
  * since it was found is looked for again.
  */
 inline break_begin(t, ok)
@@ -1003,22 +1003,22 @@ CALL {
 		ok = false;
 		do
 		:: !ok ->
-			index_get(break_in[t]);
+			context_get(break_in[t]);
 			if
 			:: break_in[t] == NONE -> ok = true; provider_put()
 			:: else ->
 				atomic {
-					lock(index_lock[break_in[t]]);
+					lock(context_lock[break_in[t]]);
 					if
 					:: !retired[break_in[t]] ->
 						meet(t);
 						on_record[t] = true;
 						ok = true;
 						schedule(break_in[t]);
-						unlock(index_lock[break_in[t]])
+						unlock(context_lock[break_in[t]])
 					:: else ->
-						unlock(index_lock[break_in[t]]);
-						index_put(break_in[t])
+						unlock(context_lock[break_in[t]]);
+						context_put(break_in[t])
 					fi
 				}
 			fi
@@ -1029,17 +1029,17 @@ CALL {
 }
 }
 
-/* break_end(), Index::break_end(), Breaks::end() */
+/* break_end(), LeaseContext::break_end(), Breaks::end() */
 inline break_end(t)
 {
 CALL {
 	if
 	:: break_in[t] != NONE ->
 		atomic {
-			lock(index_lock[break_in[t]]);
+			lock(context_lock[break_in[t]]);
 			on_record[t] = false;
 			pending[t] = 0;
-			unlock(index_lock[break_in[t]])
+			unlock(context_lock[break_in[t]])
 		}
 		retire_if_empty(break_in[t]);
 		provider_put()
@@ -1098,7 +1098,7 @@ proctype Seizer(byte t)
 
 	break_begin(t, ok);
 	pending[t] == 0;
-#ifdef KEEP_INDEX
+#ifdef KEEP_CONTEXT
 	/* What it began on does not go, so that this is enough for a change, too. */
 	changing = true;
 	changing = false;
@@ -1116,7 +1116,7 @@ proctype Rmmod()
 	/* The queue is destroyed, which waits for what runs, not for what is delayed. */
 	!running[0] && !running[1];
 	assert((in_code == 0 && !timer[0] && !timer[1] &&
-		index_ref[0] == 0 && index_ref[1] == 0) || the_module_goes_unused);
+		context_ref[0] == 0 && context_ref[1] == 0) || the_module_goes_unused);
 	module = GONE
 }
 #endif
@@ -1143,7 +1143,7 @@ init {
 		byte n;
 
 		run Monitor();
-		for (n : 0 .. INDEXES - 1) {
+		for (n : 0 .. CONTEXTS - 1) {
 			run Worker(n)
 		}
 		for (n : 0 .. HOLDERS - 1) {

@@ -3,7 +3,7 @@
  * Layout leases: one open file that processes share, whose holder has died while
  * an MR stays attached. Who is its next holder? See README.rst.
  *
- * All of this is under the index lock, which is dropped only to sleep in
+ * All of this is under the context lock, which is dropped only to sleep in
  * take_back. A process has an owner of the same number.
  */
 
@@ -12,20 +12,20 @@
 #define DEAD		0	/* the owner that was there first */
 
 /* A name for each property, to be found in the output; never true. */
-hidden byte a_lease_has_its_owner_in_the_index, a_file_that_goes_has_no_lease;
+hidden byte a_lease_has_its_owner_in_the_context, a_file_that_goes_has_no_lease;
 
-bool index_lock;		/* Index::inner */
+bool context_lock;		/* LeaseContext::inner */
 byte in_map = NONE;		/* Inner::owners, of this file */
 bool lease[OWNERS];		/* in the tree, and the holder is linked to the file */
 bool attached[OWNERS];
 bool deadline[OWNERS];
-bool waits_changed[OWNERS];	/* sleeps on Index::changed */
+bool waits_changed[OWNERS];	/* sleeps on LeaseContext::changed */
 byte file_ref = 2;		/* a descriptor in each process that lives */
 
 #define lock(l)		!(l) -> l = true
 #define unlock(l)	l = false
 
-/* Inner::forget(), inside of a step under the index lock */
+/* Inner::forget(), inside of a step under the context lock */
 inline forget_owner(o)
 {
 	lease[o] = false;
@@ -39,17 +39,17 @@ inline forget_owner(o)
 #endif
 }
 
-/* Index::revoke_and_wait(): returns with the index lock held */
+/* LeaseContext::revoke_and_wait(): returns with the context lock held */
 inline take_back(me, o)
 {
 	do
 	:: atomic {
-		lock(index_lock);
+		lock(context_lock);
 		if
 		:: attached[o] ->
 			deadline[o] = true;
 			waits_changed[me] = true;
-			unlock(index_lock)
+			unlock(context_lock)
 		:: else -> break
 		fi
 	   }
@@ -57,56 +57,56 @@ inline take_back(me, o)
 	od
 }
 
-/* Index::make_way(), Inner::find_dead() */
+/* LeaseContext::make_way(), Inner::find_dead() */
 inline make_way(me, present)
 {
 	do
 	:: atomic {
-		lock(index_lock);
+		lock(context_lock);
 		present = in_map;
-		unlock(index_lock);
+		unlock(context_lock);
 		if
 		:: present == DEAD
 		:: else -> break
 		fi
 	   }
 		take_back(me, present);
-		atomic { forget_owner(present); unlock(index_lock) }
+		atomic { forget_owner(present); unlock(context_lock) }
 	od
 }
 
-/* Index::grant(), after what may have to wait for a device */
+/* LeaseContext::grant(), after what may have to wait for a device */
 inline set_lease(me, present)
 {
 	make_way(me, present);
 	atomic {
-		lock(index_lock);
+		lock(context_lock);
 		if
 		:: in_map == NONE || in_map == me -> in_map = me; lease[me] = true
 		/* EBUSY; EAGAIN if he has died since then */
 		:: else
 		fi;
-		unlock(index_lock)
+		unlock(context_lock)
 	}
 }
 
-/* Index::unlock() with LAYOUT_LEASE_REVOKE */
+/* LeaseContext::unlock() with LAYOUT_LEASE_REVOKE */
 inline unset_lease(me, present)
 {
 	atomic {
-		lock(index_lock);
+		lock(context_lock);
 		present = in_map;
 		if
 		:: present != NONE && present != me && present != DEAD ->
 			present = NONE
 		:: else
 		fi;
-		unlock(index_lock)
+		unlock(context_lock)
 	}
 	if
 	:: present != NONE ->
 		take_back(me, present);
-		atomic { forget_owner(present); unlock(index_lock) }
+		atomic { forget_owner(present); unlock(context_lock) }
 	:: else
 	fi
 }
@@ -126,14 +126,14 @@ proctype Process(byte me)
 	file_ref--
 }
 
-/* Index::revoke_overdue(): takes back, settles, notifies */
+/* LeaseContext::revoke_overdue(): takes back, settles, notifies */
 proctype Worker()
 {
 	byte o;
 
 end:	do
 	:: d_step {
-		attached[DEAD] && deadline[DEAD] && !index_lock ->
+		attached[DEAD] && deadline[DEAD] && !context_lock ->
 		attached[DEAD] = false;
 		for (o : 0 .. OWNERS - 1) {
 			waits_changed[o] = false
@@ -142,7 +142,7 @@ end:	do
 	od
 }
 
-/* Index::release(), of the last reference; then the file is freed. */
+/* LeaseContext::release(), of the last reference; then the file is freed. */
 proctype Release()
 {
 	file_ref == 0;
@@ -162,8 +162,8 @@ proctype Monitor()
 {
 end:	do
 	:: d_step {
-		!index_lock && (IS_LOST(0) || IS_LOST(1) || IS_LOST(2)) ->
-		assert(a_lease_has_its_owner_in_the_index)
+		!context_lock && (IS_LOST(0) || IS_LOST(1) || IS_LOST(2)) ->
+		assert(a_lease_has_its_owner_in_the_context)
 	   }
 	od
 }

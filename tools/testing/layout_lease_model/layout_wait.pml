@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Layout leases: a lease of another process that is waited for, LAYOUT_LEASE_WAIT. There
- * are two files, each with an index that stays, and processes that have a lease on one of
+ * are two files, each with a context that stays, and processes that have a lease on one of
  * them and wait for another one. See README.rst; breaks that are waited for are in
  * layout_lease.pml.
  *
- * What the kernel does under the index lock without sleeping is one atomic step here,
- * but for Index::wait(), since a process dies without that lock.
+ * What the kernel does under the context lock without sleeping is one atomic step here,
+ * but for LeaseContext::wait(), since a process dies without that lock.
  */
 
 #ifndef PROCESSES
@@ -33,15 +33,15 @@ bool watched[4 * FILES];	/* HOLDER_WATCHED, and in the wait queue of the process
 #define AT(p, f)	((p) * FILES + (f))
 bool dead[PROCESSES];
 bool reap_work;			/* is queued */
-bool index_lock[FILES];		/* Index::inner */
-byte waits_on[PROCESSES] = NONE; /* sleeps on Index::changed of this file */
+bool context_lock[FILES];		/* LeaseContext::inner */
+byte waits_on[PROCESSES] = NONE; /* sleeps on LeaseContext::changed of this file */
 bool over[PROCESSES];		/* one grace period after the call; comes at any time */
 byte finished;
 
 #define CONFLICT(one, two)	((one) == EXCLUSIVE && (two) != NO_LEASE || \
 				 (two) == EXCLUSIVE && (one) != NO_LEASE)
 
-/* Index::settle(): who sleeps there wakes up. */
+/* LeaseContext::wake_and_retire(): who sleeps there wakes up. */
 inline notify_all(f)
 {
 	d_step {
@@ -74,13 +74,13 @@ inline forget(p, f)
 }
 
 /*
- * try_grant(): Index::make_way(), Inner::find_dead(), which takes what the dead have; then
- * Index::grant()
+ * try_grant(): LeaseContext::make_way(), Inner::find_dead(), which takes what the dead have; then
+ * LeaseContext::grant()
  */
 inline try_grant(p, f, kind, by)
 {
 	d_step {
-		!index_lock[f];
+		!context_lock[f];
 		for (x : 0 .. PROCESSES - 1) {
 			if
 			:: x != p && dead[x] -> forget(x, f)
@@ -96,7 +96,7 @@ inline try_grant(p, f, kind, by)
 	d_step { blocked(p, f, kind, by) }
 #endif
 	d_step {
-		!index_lock[f];
+		!context_lock[f];
 #ifndef NO_LOCK_UNTIL_GRANTED
 		blocked(p, f, kind, by);
 #endif
@@ -122,10 +122,10 @@ inline watch(q, f)
 #endif
 }
 
-/* wait_for_lease(), Index::wait() */
+/* wait_for_lease(), LeaseContext::wait() */
 inline wait_for_lease(p, f, kind, by, told)
 {
-	d_step { !index_lock[f]; index_lock[f] = true }
+	d_step { !context_lock[f]; context_lock[f] = true }
 	do
 	:: true ->
 		d_step {
@@ -147,21 +147,21 @@ inline wait_for_lease(p, f, kind, by, told)
 		:: else
 		fi;
 #ifdef NO_LOCK_UNTIL_ASLEEP
-		index_lock[f] = false;
+		context_lock[f] = false;
 		waits_on[p] = f;
 #else
-		d_step { waits_on[p] = f; index_lock[f] = false }
+		d_step { waits_on[p] = f; context_lock[f] = false }
 #endif
 		d_step { waits_on[p] == NONE || over[p]; waits_on[p] = NONE }
-		d_step { !index_lock[f]; index_lock[f] = true }
+		d_step { !context_lock[f]; context_lock[f] = true }
 	od;
-	index_lock[f] = false
+	context_lock[f] = false
 }
 
-/* layout_unset_lease(), Index::unlock(); as well layout_lease_release(), Index::release() */
+/* layout_unset_lease(), LeaseContext::unlock(); as well layout_lease_release(), LeaseContext::release() */
 inline unset_lease(p, f)
 {
-	d_step { !index_lock[f]; forget(p, f) }
+	d_step { !context_lock[f]; forget(p, f) }
 #ifndef NO_WAKE
 	notify_all(f)
 #endif
@@ -221,7 +221,7 @@ proctype Process(byte p)
 	fi
 }
 
-/* reap_holders(), Index::reap() */
+/* reap_holders(), LeaseContext::reap() */
 proctype Reaper()
 {
 	byte p, f;
@@ -235,7 +235,7 @@ end:	do
 				:: d_step { watched[AT(p, f)] && dead[p] ->
 					    watched[AT(p, f)] = false }
 #ifndef NO_REAP_LOCK
-					!index_lock[f];
+					!context_lock[f];
 #endif
 					notify_all(f)
 				:: else

@@ -80,7 +80,7 @@ pub(crate) fn now_ms() -> u64 {
 pub(crate) const OF_INODE: usize = 0;
 pub(crate) const OF_HOLDER: usize = 1;
 
-/// A lease in the index, where its range is.
+/// A lease in the context, where its range is.
 pub(crate) type LeaseNode = IntervalNode<Lease, 2>;
 
 /// Leases, attachments and breaks of one inode.
@@ -90,12 +90,12 @@ pub(crate) type LeaseNode = IntervalNode<Lease, 2>;
 ///
 /// # Locks
 ///
-/// `inner` is the index lock. Order: i_rwsem, mmap_lock, pagefault protection of the superblock,
-/// invalidate_lock, index lock, then `Attached::claim`, or file_rwsem and flc_lock. Under it
+/// `inner` is the context lock. Order: i_rwsem, mmap_lock, pagefault protection of the superblock,
+/// invalidate_lock, context lock, then `Attached::claim`, or file_rwsem and flc_lock. Under it
 /// nothing copies to or from user space, allocates with reclaim, calls a consumer or puts a file.
-/// Two index locks are never held at once.
+/// Two context locks are never held at once.
 #[pin_data]
-pub(crate) struct Index {
+pub(crate) struct LeaseContext {
     inode: Inode,
     #[pin]
     pub(crate) inner: Mutex<Inner>,
@@ -104,12 +104,12 @@ pub(crate) struct Index {
     pub(crate) changed: CondVar,
     /// Revokes what is overdue, see `breaker.rs`.
     #[pin]
-    pub(crate) worker: DelayedWork<Index>,
+    pub(crate) worker: DelayedWork<LeaseContext>,
     /// The last walk over all open files with leases that met one of this inode.
     pub(crate) visited: Atomic<u64>,
 }
 
-/// The inode of an index, which is valid while the index is published: `evict` ends that.
+/// The inode of a context, which is valid while the context is published: `evict` ends that.
 struct Inode(NonNull<bindings::inode>);
 
 // SAFETY: It is only passed to a function that any thread may call.
@@ -117,7 +117,7 @@ unsafe impl Send for Inode {}
 // SAFETY: As for `Send`.
 unsafe impl Sync for Inode {}
 
-/// What the index lock protects.
+/// What the context lock protects.
 pub(crate) struct Inner {
     pub(crate) retired: bool,
     pub(crate) holders: RBTree<FileId, Arc<Holder>>,
@@ -140,11 +140,11 @@ enum Blocked {
     Lease(Arc<Holder>),
 }
 
-/// An index was retired while the caller looked it up. Look again.
+/// A context was retired while the caller looked it up. Look again.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Retired;
 
-impl Index {
+impl LeaseContext {
     fn new(inode: NonNull<bindings::inode>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -160,17 +160,17 @@ impl Index {
                         expiring: None,
                         serial: 0,
                     },
-                    "layout_lease::Index"
+                    "layout_lease::LeaseContext"
                 ),
-                changed <- new_condvar!("layout_lease::Index::changed"),
-                worker <- workqueue::new_delayed_work!("layout_lease::Index::worker"),
+                changed <- new_condvar!("layout_lease::LeaseContext::changed"),
+                worker <- workqueue::new_delayed_work!("layout_lease::LeaseContext::worker"),
                 visited: Atomic::new(0),
             }),
             GFP_KERNEL_ACCOUNT,
         )
     }
 
-    /// The index of an inode, which gets one if it has none.
+    /// The context of an inode, which gets one if it has none.
     ///
     /// # Safety
     ///
@@ -186,7 +186,7 @@ impl Index {
         Ok(present.unwrap_or(new))
     }
 
-    /// Makes an index the one of its inode, unless that has one, which is returned.
+    /// Makes a context the one of its inode, unless that has one, which is returned.
     ///
     /// # Safety
     ///
@@ -197,7 +197,7 @@ impl Index {
     ) -> Result<Option<Arc<Self>>> {
         let new = new.map_or(ptr::null_mut(), Arc::into_foreign);
         // SAFETY: The inode is valid.
-        let present = unsafe { bindings::layout_index_publish(inode.as_ptr(), new) };
+        let present = unsafe { bindings::layout_context_publish(inode.as_ptr(), new) };
         if present.is_null() {
             return Ok(None);
         }
@@ -205,7 +205,7 @@ impl Index {
             // SAFETY: It was not published, so the reference still is ours.
             drop(unsafe { Arc::<Self>::from_foreign(new) });
         }
-        // SAFETY: If it is no error, it is an index, and we were given a reference.
+        // SAFETY: If it is no error, it is a context, and we were given a reference.
         from_err_ptr(present).map(|present| Some(unsafe { Arc::from_foreign(present) }))
     }
 
@@ -218,7 +218,7 @@ impl Index {
             };
             drop(inner);
             Self::revoke_and_wait(this, &dead, &Range::ALL)?.forget(&dead);
-            this.settle();
+            this.wake_and_retire();
         }
     }
 
@@ -234,9 +234,9 @@ impl Index {
         kind: Kind,
     ) -> Result<Result, Retired> {
         let result = Self::try_grant(this, file, raw, range, kind);
-        // Whatever went wrong, an index that holds nothing does not stay. And a lease may be shared
-        // now that was exclusive.
-        this.settle();
+        // Whatever went wrong, a context that holds nothing does not stay. And a lease may be
+        // shared now that was exclusive.
+        this.wake_and_retire();
         result
     }
 
@@ -292,7 +292,7 @@ impl Index {
                 if let Some(new) = raw {
                     present.take_event(new);
                 }
-                // SAFETY: The caller has a reference to the file, and we hold the index lock.
+                // SAFETY: The caller has a reference to the file, and we hold the context lock.
                 unsafe { present.link(kind) };
             }
             Err(_) => inner.forget_without_leases(&holder),
@@ -368,7 +368,7 @@ impl Index {
         inner.replace(&holder, range, None, &mut prealloc)?;
         inner.forget_without_leases(&holder);
         drop(inner);
-        this.settle();
+        this.wake_and_retire();
         Ok(())
     }
 
@@ -442,7 +442,7 @@ impl Index {
             inner.forget(&holder);
         }
         drop(inner);
-        this.settle();
+        this.wake_and_retire();
     }
 
     /// Attaches memory to the leases of the current process that cover `bytes`.
@@ -482,21 +482,21 @@ impl Index {
     pub(crate) fn detach(node: Arc<Node>) {
         // From here on the consumer is not called.
         let file = node.detach();
-        let index = node.holder.index.clone();
-        let mut inner = index.inner.lock();
+        let context = node.holder.context.clone();
+        let mut inner = context.inner.lock();
         inner.complete(&node);
-        index.schedule(&inner);
+        context.schedule(&inner);
         drop(inner);
-        index.changed.notify_all();
+        context.changed.notify_all();
         // Unpinned first, then put: this may evict an inode, which waits for its pages.
         drop(file);
     }
 
-    /// Something may be gone: wakes who waits for it, and withdraws an index that holds nothing any
-    /// more.
+    /// Something may be gone: wakes who waits for it, and withdraws a context that holds nothing
+    /// any more.
     ///
-    /// Not under the index lock.
-    pub(crate) fn settle(self: &Arc<Self>) {
+    /// Not under the context lock.
+    pub(crate) fn wake_and_retire(self: &Arc<Self>) {
         self.changed.notify_all();
         self.retire_if_empty();
     }
@@ -513,7 +513,7 @@ impl Index {
         inner.retired = true;
         // SAFETY: It was published before anybody could find it, and is withdrawn only here, once.
         // So the inode is valid.
-        let published = unsafe { bindings::layout_index_unpublish(self.inode.0.as_ptr()) };
+        let published = unsafe { bindings::layout_context_unpublish(self.inode.0.as_ptr()) };
         // SAFETY: The publication owned this reference, which is ours now.
         let published = unsafe { Arc::<Self>::from_foreign(published) };
         drop(inner);
@@ -525,7 +525,7 @@ impl Index {
     /// The inode goes away, with no lease and no break left.
     pub(crate) fn evict(this: &Arc<Self>) {
         this.inner.lock().promises.clear();
-        this.settle();
+        this.wake_and_retire();
     }
 }
 
@@ -586,14 +586,14 @@ impl Inner {
         }
     }
 
-    /// Puts an attachment into the index. It is in no tree.
+    /// Puts an attachment into the context. It is in no tree.
     fn insert_attached(&mut self, node: &Arc<Node>) {
         let of_holder = &mut node.holder.state_mut(self).attached;
         let _ = of_holder.insert(node.clone());
         let _ = self.attached.insert(node.clone());
     }
 
-    /// Takes an attachment out of the index. Returns whether it was there.
+    /// Takes an attachment out of the context. Returns whether it was there.
     pub(crate) fn remove_attached(&mut self, node: &Arc<Node>) -> bool {
         let had_deadline = node.expiry(self).deadline.is_some();
         let of_holder = node.holder.state_mut(self);
@@ -690,7 +690,7 @@ impl Inner {
         })
     }
 
-    /// Puts a lease of an open file that is in the index into it. It is charged already.
+    /// Puts a lease of an open file that is in the context into it. It is charged already.
     pub(crate) fn insert_lease(
         &mut self,
         prealloc: &mut Prealloc,
@@ -707,7 +707,7 @@ impl Inner {
         Some(node)
     }
 
-    /// Takes a lease out of the index.
+    /// Takes a lease out of the context.
     pub(crate) fn remove_lease(&mut self, node: &Arc<LeaseNode>) {
         node.holder.state_mut(self).leases.remove(node);
         self.leases.remove(node);
@@ -787,7 +787,7 @@ pub(crate) fn range_of<T>(node: &IntervalNode<T, 2>) -> Range {
 }
 
 /// Memory for leases: for a new one, and for what remains of the first and of the last one that it
-/// replaces. Allocated before the index lock is taken, or without waiting.
+/// replaces. Allocated before the context lock is taken, or without waiting.
 pub(crate) struct Prealloc([Option<UniqueArc<MaybeUninit<LeaseNode>>>; 3]);
 
 impl Prealloc {
