@@ -4,6 +4,7 @@
 
 #include <linux/errno.h>
 #include <linux/layout_lease.h>
+#include <linux/slab.h>
 #include <rdma/ib_umem.h>
 #include <rdma/mr_lease.h>
 
@@ -39,6 +40,13 @@ struct umem_pieces {
 	int section;
 };
 
+/* Most umems have none, and pay for no call. */
+static inline void umem_pieces_free(struct umem_pieces *pieces)
+{
+	if (unlikely(pieces->piece))
+		kvfree(pieces->piece);
+}
+
 /* In umem.c */
 void umem_unpin(struct ib_umem *umem, int dirty);
 
@@ -55,7 +63,7 @@ void umem_lease_device_gone(struct ib_device *device);
 /**
  * umem_lease_attach - attach the DAX pieces of a umem to leases
  * @umem: the umem, before any page is pinned
- * @pieces: filled in; kvfree() @pieces->piece
+ * @pieces: filled in, for umem_pieces_free()
  *
  * Where nobody holds a lease nothing is looked for: pinning refuses those pieces.
  *
