@@ -234,12 +234,7 @@ static void *deregister_at_turn(void *arg)
 CONTRACT_TEST(window_beside_dereg)
 {
 	const long end = ll_now_ms() + 60000;
-	struct ibv_send_wr *bad, wr = {
-		.opcode = IBV_WR_BIND_MW,
-		.send_flags = IBV_SEND_SIGNALED,
-		.bind_mw.bind_info.length = LEN,
-		.bind_mw.bind_info.mw_access_flags = IBV_ACCESS_REMOTE_WRITE,
-	};
+	struct ibv_send_wr *bad, wr;
 	struct race race = {};
 	int bound = 0, gone = 0;
 	pthread_t thread;
@@ -261,10 +256,7 @@ CONTRACT_TEST(window_beside_dereg)
 
 		mw = ibv_alloc_mw(self->r->pd, IBV_MW_TYPE_2);
 		ASSERT_NE(NULL, mw);
-		wr.bind_mw.mw = mw;
-		wr.bind_mw.rkey = ibv_inc_rkey(mw->rkey);
-		wr.bind_mw.bind_info.mr = race.mr;
-		wr.bind_mw.bind_info.addr = (uintptr_t)self->h.map;
+		wr = ll_bind_wr(mw, race.mr);
 		begin = ll_now_ms();
 		atomic_store(&race.turn, 1);
 		for (volatile int i = rand() % 4000; i > 0; i--)

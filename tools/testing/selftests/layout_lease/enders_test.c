@@ -67,20 +67,7 @@ static int post_receive(struct ll_rdma *r, const struct held *h)
 static int bind_window(struct ll_rdma *r, struct ibv_mw *mw,
 		       const struct held *h)
 {
-	struct ibv_send_wr *bad, wr = {
-		.opcode = IBV_WR_BIND_MW,
-		.send_flags = IBV_SEND_SIGNALED,
-		.bind_mw = {
-			.mw = mw,
-			.rkey = ibv_inc_rkey(mw->rkey),
-			.bind_info = {
-				.mr = h->mr,
-				.addr = (uintptr_t)h->map,
-				.length = LEN,
-				.mw_access_flags = IBV_ACCESS_REMOTE_WRITE,
-			},
-		},
-	};
+	struct ibv_send_wr *bad, wr = ll_bind_wr(mw, h->mr);
 
 	return ibv_post_send(r->qp[LL_B], &wr, &bad) ||
 		ll_wait_wc(r, LL_B, LL_SOON_MS, NULL) != IBV_WC_SUCCESS;

@@ -1132,6 +1132,26 @@ int ll_let_go(struct held *h)
 	return mr ? -ibv_dereg_mr(mr) : 0;
 }
 
+struct ibv_send_wr ll_bind_wr(struct ibv_mw *mw, struct ibv_mr *mr)
+{
+	return (struct ibv_send_wr) {
+		.opcode = IBV_WR_BIND_MW,
+		.send_flags = IBV_SEND_SIGNALED,
+		.bind_mw = {
+			.mw = mw,
+			.rkey = ibv_inc_rkey(mw->rkey),
+			.bind_info = {
+				.mr = mr,
+				.addr = (uintptr_t)mr->addr,
+				.length = mr->length,
+				.mw_access_flags = IBV_ACCESS_REMOTE_WRITE |
+						   IBV_ACCESS_REMOTE_READ |
+						   IBV_ACCESS_REMOTE_ATOMIC,
+			},
+		},
+	};
+}
+
 /* The errno of a registration, 0 if it succeeds. */
 int ll_reg_errno(struct ll_rdma *r, void *addr, size_t len, int access)
 {

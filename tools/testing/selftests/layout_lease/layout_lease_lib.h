@@ -254,6 +254,8 @@ struct held {
 
 int ll_hold(struct held *h, struct ll_rdma *r, const char *path, size_t len);
 int ll_let_go(struct held *h);	/* of the region, if there is one */
+/* Binds a window of type 2 to all of a region; its rkey is in the request then. */
+struct ibv_send_wr ll_bind_wr(struct ibv_mw *mw, struct ibv_mr *mr);
 
 /* Other processes */
 struct ll_proc {

@@ -34,6 +34,7 @@
 /* Operations of a reliable connection */
 #define SEND_FIRST	0x00
 #define SEND_LAST	0x02
+#define SEND_ONLY	0x04
 #define WRITE_FIRST	0x06
 #define WRITE_MIDDLE	0x07
 #define WRITE_LAST	0x08
@@ -345,7 +346,36 @@ static int receive_into(struct ibv_qp *qp, const struct held *h)
 	};
 	struct ibv_recv_wr *bad, wr = { .sg_list = &sge, .num_sge = 1 };
 
-	return ibv_post_recv(qp, &wr, &bad);
+	return qp->srq ? ibv_post_srq_recv(qp->srq, &wr, &bad) :
+			 ibv_post_recv(qp, &wr, &bad);
+}
+
+/* What a peer sees of a window to the region. */
+static int open_window(struct ibv_qp *qp, struct ibv_mw *mw,
+		       const struct held *h, struct ibv_mr *seen)
+{
+	long end = ll_now_ms() + LL_SOON_MS;
+	struct ibv_send_wr *bad, wr;
+	struct ibv_wc wc;
+	int n;
+
+	if (!mw)
+		return -ENOMEM;
+	wr = ll_bind_wr(mw, h->mr);
+	if (ibv_post_send(qp, &wr, &bad))
+		return -EIO;
+	while (!(n = ibv_poll_cq(qp->send_cq, 1, &wc)) && ll_now_ms() < end)
+		;
+	*seen = *h->mr;
+	seen->rkey = wr.bind_mw.rkey;
+	return n == 1 && wc.status == IBV_WC_SUCCESS ? 0 : -EIO;
+}
+
+static struct ibv_srq *srq_for_peer(struct ll_rdma *r)
+{
+	struct ibv_srq_init_attr srq = { .attr = { 1, 1 } };
+
+	return ibv_create_srq(r->pd, &srq);
 }
 
 /* It has refused something, and got over it. */
@@ -378,6 +408,7 @@ FIXTURE(roce) {
 	struct ll_rdma r;
 	struct peer peer;
 	struct ibv_qp *qp;
+	struct ibv_mw *mw;	/* if there is a window to the region */
 	struct held h;
 };
 
@@ -421,7 +452,10 @@ static int take_back(FIXTURE_DATA(roce) *self, enum how how, char *content)
 
 	switch (how) {
 	case DEREGISTERED:
-		ret = -ibv_dereg_mr(self->h.mr);
+		/* Not behind a window that is bound. */
+		ret = self->mw ? ibv_dereg_mr(self->h.mr) != EINVAL ||
+				 ibv_dealloc_mw(self->mw) : 0;
+		ret = ret ? -EBUSY : -ibv_dereg_mr(self->h.mr);
 		break;
 	case SEIZED:
 		ret = ll_revoke(self->h.fd);
@@ -502,16 +536,78 @@ ROCE_TEST(half_a_write)
 }
 
 /* Half a message, and the buffer that it is received into is in the region. */
-ROCE_TEST(half_a_message)
+static void half_a_message(struct __test_metadata *_metadata,
+			   FIXTURE_DATA(roce) *self,
+			   const FIXTURE_VARIANT(roce) *variant,
+			   struct ibv_qp *qp)
 {
 	struct peer *p = &self->peer;
 
-	ASSERT_EQ(0, receive_into(self->qp, &self->h));
+	p->qpn = qp->qp_num;
+	ASSERT_EQ(0, receive_into(qp, &self->h));
 	ASSERT_EQ(0, peer_send(p, SEND_FIRST, PSN, "", 0, MTU, 0xaa));
 	ASSERT_TRUE(ll_soon_file_is(self->env.path, MTU, 0xaa));
 	TAKE_BACK();
 	ASSERT_EQ(0, peer_send(p, SEND_LAST, PSN + 1, "", 0, MTU, 0xbb));
 	EXPECT_FALSE(peer_hears_success(p, PSN + 1));
+	EXPECT_UNTOUCHED();
+}
+
+ROCE_TEST(half_a_message)
+{
+	half_a_message(_metadata, self, variant, self->qp);
+}
+
+/* Any queue pair could receive it. */
+ROCE_TEST(half_a_message_of_many)
+{
+	struct ibv_qp *qp;
+
+	self->r.init.srq = srq_for_peer(&self->r);
+	ASSERT_NE(NULL, self->r.init.srq);
+	qp = qp_for_peer(&self->r);
+	ASSERT_NE(NULL, qp);
+	half_a_message(_metadata, self, variant, qp);
+}
+
+/* A buffer that was posted when the region lived, and a message that comes late. */
+ROCE_TEST(late_message)
+{
+	struct peer *p = &self->peer;
+
+	ASSERT_EQ(0, receive_into(self->qp, &self->h));
+	TAKE_BACK();
+	ASSERT_EQ(0, peer_send(p, SEND_ONLY, PSN, "", 0, MTU, 0xbb));
+	EXPECT_FALSE(peer_hears_success(p, PSN));
+	EXPECT_UNTOUCHED();
+}
+
+/* The same as half a write, and what comes later, through a window. */
+ROCE_TEST(through_a_window)
+{
+	struct peer *p = &self->peer;
+	struct ibv_mr window;
+
+	self->mw = ibv_alloc_mw(self->r.pd, IBV_MW_TYPE_2);
+	ASSERT_EQ(0, open_window(self->qp, self->mw, &self->h, &window));
+	ASSERT_EQ(0, peer_write(p, WRITE_FIRST, PSN, &window, 3 * MTU, MTU,
+				0xaa));
+	ASSERT_TRUE(ll_soon_file_is(self->env.path, MTU, 0xaa));
+	TAKE_BACK();
+	ASSERT_EQ(0, peer_send(p, WRITE_MIDDLE, PSN + 1, "", 0, MTU, 0xbb));
+	ASSERT_EQ(0, peer_send(p, WRITE_LAST, PSN + 2, "", 0, MTU, 0xbb));
+	EXPECT_FALSE(peer_hears_success(p, PSN + 2));
+	if (variant->how != UNLINKED) {
+		ASSERT_EQ(0, connect_to_peer(self->qp, &self->r));
+		ASSERT_EQ(0, peer_write(p, WRITE_ONLY, PSN, &window, MTU, MTU,
+					0xbb));
+		EXPECT_EQ(NAK_REM_ACC_ERR,
+			  peer_hears(p, LL_SOON_MS).syndrome);
+		ASSERT_TRUE(soon_in_error(self->qp));
+		ASSERT_EQ(0, connect_to_peer(self->qp, &self->r));
+		ASSERT_EQ(0, peer_read(p, PSN, &window, MTU));
+		EXPECT_FALSE(peer_hears_data(p));
+	}
 	EXPECT_UNTOUCHED();
 }
 
@@ -598,8 +694,9 @@ ROCE_TEST(dead_key)
 /* In shared memory. */
 struct doomed {
 	const char *path;
+	bool indirect;		/* a window, and a shared receive queue */
 	__u32 qpn;
-	struct ibv_mr mr;
+	struct ibv_mr mr;	/* or the window to it */
 };
 
 static void doomed_holder(int sock, void *arg)
@@ -610,14 +707,16 @@ static void doomed_holder(int sock, void *arg)
 	struct held h;
 	int ret = -EIO;
 
-	if (!ll_rdma_device(&r)) {
-		qp = qp_for_peer(&r);
-		if (qp && !ll_hold(&h, &r, d->path, LEN))
-			ret = receive_into(qp, &h);
-		if (!ret) {
-			d->qpn = qp->qp_num;
-			d->mr = *h.mr;
-		}
+	if (!ll_rdma_device(&r) &&
+	    (!d->indirect || (r.init.srq = srq_for_peer(&r))) &&
+	    (qp = qp_for_peer(&r)) && !ll_hold(&h, &r, d->path, LEN)) {
+		ret = receive_into(qp, &h);
+		d->qpn = qp->qp_num;
+		d->mr = *h.mr;
+		if (!ret && d->indirect)
+			ret = open_window(qp,
+					  ibv_alloc_mw(r.pd, IBV_MW_TYPE_2),
+					  &h, &d->mr);
 	}
 	ll_put(sock, ret);
 	ll_get(sock, INT_MAX);
@@ -629,6 +728,13 @@ FIXTURE(killed) {
 	struct ll_proc holder;
 	struct doomed *doomed;
 };
+
+FIXTURE_VARIANT(killed) {
+	bool indirect;
+};
+
+FIXTURE_VARIANT_ADD(killed, direct) { };
+FIXTURE_VARIANT_ADD(killed, indirect) { .indirect = true };
 
 FIXTURE_SETUP(killed)
 {
@@ -642,6 +748,7 @@ FIXTURE_SETUP(killed)
 	self->doomed = ll_shared(sizeof(*self->doomed));
 	ASSERT_NE(MAP_FAILED, self->doomed);
 	self->doomed->path = self->env.path;
+	self->doomed->indirect = variant->indirect;
 	ASSERT_EQ(0, ll_proc_start(&self->holder, doomed_holder,
 				   self->doomed));
 	ASSERT_EQ(0, ll_get(self->holder.sock, LL_SOON_MS));

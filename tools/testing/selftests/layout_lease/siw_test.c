@@ -76,6 +76,10 @@ struct mpa {
 	__be16 pd_len;
 };
 
+/* What a connection is with. */
+#define WITH_CRC	1
+#define WITH_SRQ	2
+
 /* The device under test, and its peer. */
 struct siw {
 	struct rdma_event_channel *channel;
@@ -83,6 +87,7 @@ struct siw {
 	struct rdma_cm_id *id;
 	struct ibv_pd *pd;
 	struct ibv_cq *cq;
+	struct ibv_srq *srq;	/* if receives are shared */
 	int peer;
 	bool crc;		/* they have agreed on checksums */
 	__u32 sent;		/* that of the message being sent, so far */
@@ -145,8 +150,9 @@ static int peer_connect(struct siw *s, struct sockaddr_in *addr)
 	return send_all(s->peer, &mpa, sizeof(mpa));
 }
 
-static const char *siw_open(struct siw *s, bool crc)
+static const char *siw_open(struct siw *s, unsigned int with)
 {
+	struct ibv_srq_init_attr shared = { .attr = { 4, 1 } };
 	struct rdma_conn_param param = {
 		.responder_resources = 4, .initiator_depth = 4,
 	};
@@ -158,7 +164,7 @@ static const char *siw_open(struct siw *s, bool crc)
 	struct mpa mpa;
 
 	memset(s, 0, sizeof(*s));
-	s->crc = crc;
+	s->crc = with & WITH_CRC;
 	s->dev = getenv("SIW_DEV") ?: "siw0";
 	if (ll_sh_line(s->netdev, sizeof(s->netdev),
 		       "rdma link show %s/1 | sed 's/.*netdev //; s/ .*//'",
@@ -182,13 +188,16 @@ static const char *siw_open(struct siw *s, bool crc)
 	s->cq = ibv_create_cq(s->id->verbs, 64, NULL, NULL, 0);
 	init.send_cq = s->cq;
 	init.recv_cq = s->cq;
-	if (!s->pd || !s->cq || rdma_create_qp(s->id, s->pd, &init))
+	if ((with & WITH_SRQ) && s->pd)
+		s->srq = init.srq = ibv_create_srq(s->pd, &shared);
+	if (!s->pd || !s->cq || ((with & WITH_SRQ) && !s->srq) ||
+	    rdma_create_qp(s->id, s->pd, &init))
 		return "cannot make a queue pair";
 	if (rdma_accept(s->id, &param) ||
 	    cm_event(s, RDMA_CM_EVENT_ESTABLISHED) ||
 	    read_all(s->peer, &mpa, sizeof(mpa)) ||
 	    memcmp(mpa.key, "MPA ID Rep Frame", sizeof(mpa.key)) ||
-	    mpa.bits != htons(MPA_REVISION | (crc ? MPA_CRC : 0)) || mpa.pd_len)
+	    mpa.bits != htons(MPA_REVISION | (s->crc ? MPA_CRC : 0)) || mpa.pd_len)
 		return "the peer was not accepted";
 	return NULL;
 }
@@ -398,13 +407,13 @@ FIXTURE(siw) {
 	struct ibv_sge sge;	/* all of it */
 };
 
-static const char *setup(FIXTURE_DATA(siw) *self, bool crc)
+static const char *setup(FIXTURE_DATA(siw) *self, unsigned int with)
 {
 	const char *why = ll_env_init(&self->env, false);
 
 	if (why)
 		return why;
-	why = siw_open(&self->s, crc);
+	why = siw_open(&self->s, with);
 	if (why)
 		goto exit;
 	self->fd = open(self->env.path, O_RDWR);
@@ -426,7 +435,7 @@ exit:
 
 FIXTURE_SETUP(siw)
 {
-	const char *why = setup(self, false);
+	const char *why = setup(self, 0);
 
 	if (why)
 		SKIP(return, "%s", why);
@@ -447,7 +456,7 @@ FIXTURE(crc) {
 
 FIXTURE_SETUP(crc)
 {
-	const char *why = setup(&self->siw, true);
+	const char *why = setup(&self->siw, WITH_CRC);
 
 	if (why)
 		SKIP(return, "%s", why);
@@ -460,6 +469,27 @@ FIXTURE_TEARDOWN(crc)
 }
 
 #define CRC_TEST(name)	TEST_F_TIMEOUT(crc, name, 240)
+
+/* The same with a shared receive queue. */
+FIXTURE(srq) {
+	FIXTURE_DATA(siw) siw;
+};
+
+FIXTURE_SETUP(srq)
+{
+	const char *why = setup(&self->siw, WITH_SRQ);
+
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_NE(NULL, self->siw.mr);
+}
+
+FIXTURE_TEARDOWN(srq)
+{
+	ll_env_exit(&self->siw.env);
+}
+
+#define SRQ_TEST(name)	TEST_F_TIMEOUT(srq, name, 240)
 
 /* Nobody waits for the peer; and the file may be truncated. */
 #define ASSERT_TAKEN_BACK()						\
@@ -578,15 +608,55 @@ CRC_TEST(wrong)
 	EXPECT_EQ(0, ibv_dereg_mr(siw->mr));
 }
 
-SIW_TEST(half_a_send)
+static int post_receive(FIXTURE_DATA(siw) *self)
 {
 	struct ibv_recv_wr wr = { .sg_list = &self->sge, .num_sge = 1 }, *bad;
 
-	ASSERT_EQ(0, ibv_post_recv(self->s.id->qp, &wr, &bad));
+	return self->s.srq ? ibv_post_srq_recv(self->s.srq, &wr, &bad) :
+			     ibv_post_recv(self->s.id->qp, &wr, &bad);
+}
+
+static void half_a_send(struct __test_metadata *_metadata,
+			FIXTURE_DATA(siw) *self)
+{
+	ASSERT_EQ(0, post_receive(self));
 	ASSERT_EQ(0, peer_send_hdr(&self->s, 2 * HALF));
 	ASSERT_HALF_ARRIVES();
 	EXPECT_HALF_REFUSED();
 	EXPECT_EQ(IBV_WC_GENERAL_ERR, next_wc(&self->s));
+}
+
+SIW_TEST(half_a_send)
+{
+	half_a_send(_metadata, self);
+}
+
+SRQ_TEST(half_a_send)
+{
+	half_a_send(_metadata, &self->siw);
+}
+
+/* A buffer that was posted when the region lived, and a message that comes late. */
+static void late_send(struct __test_metadata *_metadata,
+		      FIXTURE_DATA(siw) *self)
+{
+	ASSERT_EQ(0, post_receive(self));
+	ASSERT_EQ(0, ll_revoke(self->fd));
+	ASSERT_EQ(0, peer_send_hdr(&self->s, HALF));
+	ASSERT_EQ(0, peer_bytes(&self->s, HALF, 0xa1, true));
+	EXPECT_TRUE(peer_is_cut_off(&self->s));
+	EXPECT_TRUE(ll_file_is(self->env.path, 0, ll_pg, 0));
+	EXPECT_EQ(0, ibv_dereg_mr(self->mr));
+}
+
+SIW_TEST(late_send)
+{
+	late_send(_metadata, self);
+}
+
+SRQ_TEST(late_send)
+{
+	late_send(_metadata, &self->siw);
 }
 
 SIW_TEST(half_a_read_response)
@@ -1047,7 +1117,7 @@ SIW_TEST(peer_that_reads_after_its_end)
 
 	sge.addr = (uintptr_t)anonymous(sge.length);
 	for (lap = 0; lap < 40; lap++) {
-		ASSERT_EQ(NULL, siw_open(&other, false));
+		ASSERT_EQ(NULL, siw_open(&other, 0));
 		mr = ibv_reg_mr(other.pd, (void *)sge.addr, sge.length, 0);
 		ASSERT_NE(NULL, mr);
 		sge.lkey = mr->lkey;
