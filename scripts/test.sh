@@ -48,8 +48,9 @@ once+='scale_test refused_test readers_test way_back_test barrier_test '
 once+='property_test bystanders_test grace_test pieces_test event_test wait_test '
 read -ra devices <<<"${TEST_RDMA:-rxe0 siw0}"
 
-# What matters to these is the device or the context of an inode, not the filesystem: where there are
-# two, each is run on one of them, so that neither has more to do than the other.
+# What matters to these is the device or the context of an inode, not the filesystem:
+# where there are two, each is run on one of them, so that neither has more to do than
+# the other.
 declare -A only=([rxe_test]=xfs [enders_test@siw0]=xfs
 	[siw_test]=ext4 [scale_test]=ext4 [enders_test@rxe0]=ext4)
 
