@@ -14,7 +14,7 @@ check_patches() { run "$TOP/scripts/check-patches.sh"; }
 check_series() { run "$TOP/scripts/series.sh" check; }
 check_scripts() { run "$TOP/scripts/check-scripts.sh"; }
 check_snippets() { run "$TOP/scripts/check-snippets.sh"; }
-check_selftests() { TESTS=all run "$TOP/scripts/check-selftests.sh"; }
+check_selftests() { TESTS=all BUILD=y run "$TOP/scripts/check-selftests.sh"; }
 check_debian() { run "$TOP/scripts/check-debian.sh"; }
 check_off() { run "$TOP/scripts/check-off.sh"; }
 check_drivers() { run "$TOP/scripts/check-drivers.sh" -k; }

@@ -7,6 +7,8 @@
 # missing. Prints TAP, and of what the guests print the results.
 #
 #   TESTS   selftests to run (default: some; "all" is half an hour and more)
+#   BUILD   if not empty, the kernel is built by virtme-ng, too: a quarter of an hour;
+#           else it is that of "make kernel"
 #   FS      file system (default xfs)
 
 . "$(dirname "$0")/lib.sh"
@@ -75,20 +77,22 @@ step "make headers" "about 20 s" make -C "$linux" headers
 step "build the selftests" "about 1 min" \
 	make -C "$linux/tools/testing/selftests" -j"$(nproc)" TARGETS=layout_lease
 
-# boot DIR IMAGE CONFIG COMMAND: what it prints is in $tmp/output, how it ended in
+# boot RELEASE IMAGE CONFIG COMMAND: what it prints is in $tmp/output, how it ended in
 # $tmp/status. The kernel counts as installed: its configuration is in /boot of the guest.
+# Without an image it is the one that virtme-ng has built.
 boot() {
-	local cpus=2
+	local cpus=2 image=()
+	[ -z "$2" ] || image=(--run "$2")
 	# See guest.sh: patched code is more than the emulation of several threads can do.
 	! grep -q '^CONFIG_JUMP_LABEL=y' "$3" || cpus=1
 	mkdir -p "$tmp/boot"
-	cp "$3" "$tmp/boot/config-$(basename "$1"/lib/modules/*)"
+	cp "$3" "$tmp/boot/config-$1"
 	echo 0 >"$tmp/status"
 	cd "$linux"
 	# KVM may be there and not work: it is the emulation that does everywhere.
 	{
 		setpriv --pdeathsig TERM timeout -k 5 "$timeout" \
-			vng --run "$2" --disable-kvm --disable-microvm --force-9p --user root \
+			vng "${image[@]}" --disable-kvm --disable-microvm --force-9p --user root \
 			--memory 3G --cpus "$cpus" --append "memmap=384M!1G memmap=384M!1536M" \
 			--rodir="/boot=$tmp/boot" --exec "$4" </dev/null 2>&1 ||
 			echo $? >"$tmp/status"
@@ -96,10 +100,19 @@ boot() {
 }
 shows() { grep -aE '^(not )?ok |^1\.\.0|^# the kernel lacks' "$tmp/output" | sed 's/^/# /' || :; }
 
+# The release of a kernel in a folder.
+release() { basename "$1"/lib/modules/*; }
+
+release=$(release "$kernel") image=$kernel/bzImage config=$kernel/config
+if [ -n "${BUILD:-}" ]; then
+	virtme_build() { (cd "$linux" && vng --build --force --config "$here/config" LLVM=1); }
+	step "vng --build" "about 15 min" virtme_build
+	release=$(make -s -C "$linux" LLVM=1 kernelrelease) image='' config=$linux/.config
+fi
+
 wrapper="$here/layout_lease.sh -r -f $fs"
-lines=
 step "the selftests under virtme-ng: ${tests[*]}" "about 3 min" \
-	boot "$kernel" "$kernel/bzImage" "$kernel/config" "$wrapper ${pick[*]}"
+	boot "$release" "$image" "$config" "$wrapper ${pick[*]}"
 shows
 passed=$(grep -acE '^ok [0-9]+ selftests: layout_lease: [a-z_]+$' "$tmp/output" || :)
 wrong=
@@ -113,7 +126,7 @@ fi
 result "virtme-ng runs the selftests: $passed passed, ${wrong:-none failed}" "$wrong"
 
 step "the same on a kernel without all this" "about 1 min" \
-	boot "$without" "$without"/boot/vmlinuz-* "$without"/boot/config-* "$wrapper"
+	boot "$(release "$without")" "$without"/boot/vmlinuz-* "$without"/boot/config-* "$wrapper"
 shows
 wrong=
 [ "$(cat "$tmp/status")" = 4 ] || wrong="exit status $(cat "$tmp/status")"
