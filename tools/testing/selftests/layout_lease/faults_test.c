@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "layout_lease_expect.h"
@@ -235,6 +237,111 @@ NTH_TEST(break_of_a_part)
 	EXPECT_EQ(0, ret);
 	EXPECT_EQ(LAYOUT_LEASE_GRANTED, state);
 	EXPECT_LT(0, whole);
+}
+
+/* A holder that is new, and an eventfd that it gives. */
+NTH_TEST(grant_with_event)
+{
+	int event = eventfd(0, EFD_CLOEXEC);
+	struct layout_lease lease = {
+		.size = sizeof(lease),
+		.type = F_RDLCK,
+		.flags = LAYOUT_LEASE_EVENTFD,
+		.event_fd = event,
+	};
+	int ret;
+
+	FOR_EACH_FAULT(ret, fcntl(self->fd, F_SETLAYOUT, &lease) ? -errno : 0) {
+		if (ret) {
+			EXPECT_FAULT_ERROR(ret);
+			EXPECT_EQ(LAYOUT_LEASE_NONE, ll_state(self->fd));
+		} else {
+			EXPECT_EQ(0, ll_unlock(self->fd));
+		}
+	}
+	EXPECT_EQ(0, ret);
+	EXPECT_LT(3, self->failures);
+}
+
+/*
+ * Who does not wait is promised the range. Without memory for that he is told the
+ * same, and is done when he comes again.
+ */
+NTH_TEST(break_without_waiting)
+{
+	struct ll_holder deaf = { .path = self->env.path };
+	struct ll_proc holder;
+	bool more = true;
+	long end;
+	int ret;
+
+	ll_set_grace(LL_GRACE);
+	while (more) {
+		ASSERT_EQ(0, ll_holder_start(&holder, &deaf));
+		fault(self);
+		ret = ll_setlayout(self->fd, F_UNLCK, 0, 0, LAYOUT_LEASE_BREAK);
+		more = faulted(self);
+		if (ret != -EAGAIN)
+			EXPECT_FAULT_ERROR(ret);
+		ll_proc_stop(&holder);
+		end = ll_now_ms() + LL_SOON_MS;
+		do {
+			ret = ll_setlayout(self->fd, F_UNLCK, 0, 0,
+					   LAYOUT_LEASE_BREAK);
+		} while (ret == -EAGAIN && ll_now_ms() < end);
+		EXPECT_EQ(0, ret) TH_LOG("fault %d", self->n);
+		/* What is kept free for him is not kept for ever. */
+		do {
+			ret = ll_lease(self->fd, F_RDLCK, 0, 0);
+		} while (ret == -EAGAIN && ll_now_ms() < end);
+		ASSERT_EQ(0, ret);
+		ASSERT_EQ(0, ll_unlock(self->fd));
+	}
+	EXPECT_LT(2, self->n);
+}
+
+/* Which suites of KUnit run when a module is loaded: not those, for they would fail. */
+static int kunit_suites(const char *glob)
+{
+	const char *param = "/sys/module/kunit/parameters/filter_glob";
+
+	return access(param, F_OK) ? 0 : ll_sh("echo '%s' >%s", glob, param);
+}
+
+/* A module that cannot be loaded leaves nothing that the next one trips over. */
+NTH_TEST(load_of_the_module)
+{
+	bool more = true;
+	char path[PATH_MAX];
+	int ko, ret;
+
+	if (ll_module_settle(self->fd) < 0)
+		SKIP(return, "layout leases are built in");
+	ASSERT_EQ(0, ll_sh_line(path, sizeof(path), "modinfo -n " LL_MODULE));
+	ko = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, ko);
+	ASSERT_EQ(0, ll_module_delete());
+	ASSERT_EQ(0, kunit_suites("none"));
+	while (more) {
+		fault(self);
+		ret = syscall(__NR_finit_module, ko, "", 0) ? -errno : 0;
+		more = faulted(self);
+		if (ret) {
+			self->failures++;
+			EXPECT_EQ(-1, ll_module_refs());
+		} else {
+			EXPECT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, PART));
+			EXPECT_EQ(0, ll_unlock(self->fd));
+			ASSERT_TRUE(ll_module_refs_become(0));
+			EXPECT_EQ(0, ll_module_delete());
+		}
+	}
+	EXPECT_EQ(0, ret);
+	EXPECT_LT(10, self->failures);
+	TH_LOG("%d faults, %d errors", self->n - 1, self->failures);
+	close(ko);
+	EXPECT_EQ(0, ll_sh("modprobe " LL_MODULE));
+	EXPECT_EQ(0, kunit_suites("*.*"));
 }
 
 /* A region of rxe, and a device of it that fails to stop. */

@@ -603,6 +603,11 @@ long ll_module_settle(int fd)
 	return ll_module_refs();
 }
 
+int ll_module_delete(void)
+{
+	return syscall(__NR_delete_module, LL_MODULE, O_NONBLOCK) ? -errno : 0;
+}
+
 bool ll_module_refs_become(long refs)
 {
 	long end = ll_now_ms() + LL_SLACK_MS;

@@ -119,6 +119,7 @@ long ll_proc_leases(void);	/* leases in /proc/layout_leases */
 long ll_module_refs(void);
 /* Load it and wait until what earlier tests left has settled. */
 long ll_module_settle(int fd);
+int ll_module_delete(void);	/* -EBUSY, if it is in use */
 /* Releasing is partly deferred, so wait for what must come. */
 bool ll_module_refs_become(long refs);
 

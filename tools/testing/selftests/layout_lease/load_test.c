@@ -621,11 +621,6 @@ static long open_files(void)
 	return ll_read_long("/proc/sys/fs/file-nr", -1);
 }
 
-static int delete_module(void)
-{
-	return syscall(__NR_delete_module, LL_MODULE, O_NONBLOCK) ? -errno : 0;
-}
-
 FIXTURE(load) {
 	struct ll_env env;
 	char dev[64];
@@ -824,7 +819,7 @@ TEST_F_TIMEOUT(load, holders_and_breakers, 100000)
 	for (i = 0; i < FILES; i++)
 		unlink(path[i]);
 	if (self->refs >= 0) {
-		EXPECT_EQ(0, delete_module());
+		EXPECT_EQ(0, ll_module_delete());
 		EXPECT_EQ(0, ll_sh("modprobe " LL_MODULE));
 	}
 }
