@@ -71,7 +71,7 @@ LL_TEST(overlay_truncate)
  * An NFS server with one thread, which serves $DAX1, and a client of it. What
  * makes the thread wait for a lease holder shows at once.
  */
-#define NFS	"/mnt/layout_lease_nfs"
+#define NFS	"/tmp/layout_lease_nfs"
 
 FIXTURE(nfs) {
 	struct ll_env env;

@@ -62,6 +62,8 @@ ext4) needed+='CONFIG_EXT4_FS ' ;;
 esac
 
 tmp=$(mktemp -d)
+# Tests drop their privileges and open files by name.
+chmod 755 "$tmp"
 mkdir "$tmp/dax1" "$tmp/dax2"
 links=() rdma_links=()
 clean_up() {
@@ -132,7 +134,12 @@ filesystem() { # device, directory
 
 mount_new() {
 	case $fs in
-	xfs) mkfs.xfs -q -f -m reflink=1 "$1" ;;
+	xfs)
+		# Reverse mappings are what online repair works from. Exchange range, where
+		# mkfs.xfs knows it.
+		mkfs.xfs -q -f -m reflink=1,rmapbt=1 -i exchange=1 "$1" 2>/dev/null ||
+			mkfs.xfs -q -f -m reflink=1,rmapbt=1 "$1"
+		;;
 	ext4) mkfs.ext4 -q -F -b 4096 "$1" ;;
 	esac && mount -t "$fs" -o dax=always "$1" "$2" || return
 	# XFS goes on without DAX where it cannot have it.

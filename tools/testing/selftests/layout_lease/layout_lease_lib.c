@@ -1713,7 +1713,10 @@ void ll_overlay_stop(const char *mnt)
 
 int ll_nfs_start(const char *dir, const char *options, const char *mnt)
 {
+	/* The root may be read-only. */
 	return ll_sh("set -e; modprobe nfsd; mkdir -p %s /run/rpcbind; "
+		     "[ -w /var/lib/nfs ] || "
+		     "mount -t tmpfs layout_lease_nfs /var/lib/nfs; "
 		     "mountpoint -q /proc/fs/nfsd || "
 		     "mount -t nfsd nfsd /proc/fs/nfsd; "
 		     "echo 10 >/proc/fs/nfsd/nfsv4leasetime; "
@@ -1728,7 +1731,9 @@ int ll_nfs_start(const char *dir, const char *options, const char *mnt)
 
 void ll_nfs_stop(const char *mnt)
 {
-	ll_sh("umount -f %s; exportfs -ua; rpc.nfsd 0; pkill rpc.mountd", mnt);
+	ll_sh("umount -f %s; exportfs -ua; rpc.nfsd 0; pkill rpc.mountd; "
+	      "! grep -q ^layout_lease_nfs /proc/mounts || umount /var/lib/nfs",
+	      mnt);
 }
 
 struct reading {

@@ -18,7 +18,7 @@
 #define SEED		0x10
 
 #define OVL		"/dev/shm/layout_lease_readers"
-#define NFS		"/mnt/layout_lease_readers"
+#define NFS		"/tmp/layout_lease_readers"
 
 /* Where the file is used. */
 enum through {
