@@ -131,15 +131,24 @@ int ll_swapext(int fd, off_t off, off_t len, int tmp)
 	return result(ioctl(fd, XFS_IOC_SWAPEXT, &arg));
 }
 
-/* It may find other blocks for the data. */
+/* XFS_IOC_SCRUB_METADATA of XFS_SCRUB_TYPE_BMBTD, the data fork */
+static int scrub(int fd, __u32 flags)
+{
+	struct xfs_scrub_metadata scrub = { .sm_type = 12, .sm_flags = flags };
+
+	return result(ioctl(fd, XFS_IOC_SCRUB_METADATA, &scrub));
+}
+
+/* XFS_SCRUB_IFLAG_REPAIR */
 int ll_repair(int fd)
 {
-	struct xfs_scrub_metadata repair = {
-		.sm_type = 14,		/* XFS_SCRUB_TYPE_BMBTD */
-		.sm_flags = 1,		/* XFS_SCRUB_IFLAG_REPAIR */
-	};
+	return scrub(fd, 1);
+}
 
-	return result(ioctl(fd, XFS_IOC_SCRUB_METADATA, &repair));
+/* The same and XFS_SCRUB_IFLAG_FORCE_REBUILD */
+int ll_rebuild(int fd)
+{
+	return scrub(fd, 1 | 1 << 8);
 }
 
 int ll_swap_boot(int fd)
@@ -237,9 +246,9 @@ int ll_call_swapext(const struct ll_call *call)
 	return ll_swapext(call->fd, call->off, call->len, call->other_fd);
 }
 
-int ll_call_repair(const struct ll_call *call)
+int ll_call_rebuild(const struct ll_call *call)
 {
-	return ll_repair(call->fd);
+	return ll_rebuild(call->fd);
 }
 
 static void caller(int sock, void *arg)

@@ -29,6 +29,7 @@ int ll_exchange(int file2, off_t off2, off_t len, int file1, off_t off1,
 		__u64 flags);
 int ll_swapext(int fd, off_t off, off_t len, int tmp);
 int ll_repair(int fd);			/* online, of the data fork */
+int ll_rebuild(int fd);			/* as if it needed that */
 int ll_swap_boot(int fd);
 int ll_move_ext(int fd, off_t off, off_t len, int donor);
 
@@ -60,7 +61,7 @@ int ll_call_dedupe(const struct ll_call *call);
 int ll_call_copy(const struct ll_call *call);		/* copy_file_range() */
 int ll_call_exchange(const struct ll_call *call);
 int ll_call_swapext(const struct ll_call *call);
-int ll_call_repair(const struct ll_call *call);
+int ll_call_rebuild(const struct ll_call *call);
 
 /*
  * A process that opens the files, and does it when told. ll_done() tells how it

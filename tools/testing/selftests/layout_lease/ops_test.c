@@ -162,6 +162,11 @@ static int op_repair(const struct job *j)
 	return failed(ll_repair(j->fd));
 }
 
+static int op_rebuild(const struct job *j)
+{
+	return failed(ll_rebuild(j->fd));
+}
+
 static int op_rename(const struct job *j)
 {
 	return rename(j->path, j->other_path);
@@ -360,8 +365,11 @@ FIXTURE_VARIANT_ADD(ops, exchange_dry_run)
 	ROW(op_exchange, XFS_EXCHANGE_RANGE_DRY_RUN, 0, SIZE, .other = OTHERS,
 	    .xfs = true);
 
+/* Of what needs none. */
 FIXTURE_VARIANT_ADD(ops, online_repair)
-	ROW(op_repair, .xfs = true, .hits = TWO_FILES);
+	ROW(op_repair, .xfs = true);
+FIXTURE_VARIANT_ADD(ops, online_rebuild)
+	ROW(op_rebuild, .xfs = true, .hits = TWO_FILES);
 
 FIXTURE_VARIANT_ADD(ops, rename)
 	ROW(op_rename);
@@ -525,8 +533,11 @@ TEST_F_TIMEOUT(ops, leases, 240)
 	res.system_ms = ll_get(self->worker.sock, LL_SOON_MS);
 	if (row->op == op_exchange && res.ret == -EOPNOTSUPP)
 		SKIP(return, "no exchange range: mkfs.xfs -i exchange=1");
-	if (row->op == op_repair && res.ret == -ENOTTY)
+	if ((row->op == op_repair || row->op == op_rebuild) &&
+	    res.ret == -ENOTTY)
 		SKIP(return, "no CONFIG_XFS_ONLINE_REPAIR, try KERNEL=builtin");
+	if (row->op == op_rebuild && res.ret == -EOPNOTSUPP)
+		SKIP(return, "no reverse mappings: mkfs.xfs -m rmapbt=1");
 	EXPECT_EQ(row->ret, res.ret);
 	EXPECT_GE(LL_SOON_MS, res.ms);
 	EXPECT_GE(MAX_SYSTEM_MS, res.system_ms);
