@@ -228,9 +228,10 @@ static void end(struct __test_metadata *_metadata, FIXTURE_DATA(ender) *self,
 		ASSERT_EQ(0, ll_sh("rdma link delete " DEVICE " &"));
 		return;
 	case UNLOADED:
+		/* Alone: modprobe -r still removes others when it is gone. */
 		ASSERT_EQ(0, ll_sh("{ rdma link delete " DEVICE " && "
 				   "rdma link delete rxe0 && "
-				   "modprobe -r rdma_rxe; } &"));
+				   "rmmod rdma_rxe; } &"));
 		return;
 	}
 }
