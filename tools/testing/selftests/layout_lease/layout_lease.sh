@@ -132,14 +132,20 @@ filesystem() { # device, directory
 	skip "$1 cannot have a DAX filesystem ($fs); is it smaller than 320 MiB, or is ndctl missing?"
 }
 
+# With reverse mappings, which online repair works from, and exchange range, for which the
+# option is newer than Debian 12: the feature has no metadata of its own, so its bit (64)
+# can be set afterwards.
+mkfs_xfs() { # device
+	local features
+	mkfs.xfs -q -f -m reflink=1,rmapbt=1 -i exchange=1 "$1" 2>/dev/null && return
+	mkfs.xfs -q -f -m reflink=1,rmapbt=1 "$1" || return
+	features=$(xfs_db -c 'sb 0' -c 'p features_incompat' "$1") || return
+	xfs_db -x -c 'sb 0' -c "write -d features_incompat $((${features##*= } | 64))" "$1" >/dev/null
+}
+
 mount_new() {
 	case $fs in
-	xfs)
-		# Reverse mappings are what online repair works from. Exchange range, where
-		# mkfs.xfs knows it.
-		mkfs.xfs -q -f -m reflink=1,rmapbt=1 -i exchange=1 "$1" 2>/dev/null ||
-			mkfs.xfs -q -f -m reflink=1,rmapbt=1 "$1"
-		;;
+	xfs) mkfs_xfs "$1" ;;
 	ext4) mkfs.ext4 -q -F -b 4096 "$1" ;;
 	esac && mount -t "$fs" -o dax=always "$1" "$2" || return
 	# XFS goes on without DAX where it cannot have it.
