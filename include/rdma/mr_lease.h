@@ -10,6 +10,7 @@
 
 struct file;
 struct ib_device;
+struct ib_mr;
 struct ib_umem;
 struct mr_lease;
 struct workqueue_struct;
@@ -34,8 +35,8 @@ extern struct workqueue_struct *ib_wq;
  * ib_umem_revoke_unlock(): take no lock in them that is held around those.
  */
 struct ib_umem_revoke_ops {
-	void (*begin)(void *priv);
-	int (*finish)(void *priv);
+	void (*begin)(struct ib_mr *mr);
+	int (*finish)(struct ib_mr *mr);
 };
 
 struct mr_lease *mr_lease_alloc(struct ib_umem *umem);
@@ -45,7 +46,8 @@ int mr_lease_lock(struct mr_lease *lease);
 void mr_lease_unlock(struct mr_lease *lease);
 void mr_lease_set_mapped_locked(struct mr_lease *lease);
 void mr_lease_set_revoke_locked(struct mr_lease *lease,
-				const struct ib_umem_revoke_ops *ops, void *priv);
+				const struct ib_umem_revoke_ops *ops,
+				struct ib_mr *mr);
 int mr_lease_revoke(struct mr_lease *lease);
 void mr_lease_release(struct mr_lease *lease);
 const char *mr_lease_state(struct mr_lease *lease);

@@ -54,13 +54,13 @@ const __LOG_PREFIX: &[u8] = b"ib_core\0";
 ///
 /// # Invariants
 ///
-/// `ops` and `data` are what it gave to `mr_lease_set_revoke_locked()`, and it keeps them until the
+/// `ops` and `mr` are what it gave to `mr_lease_set_revoke_locked()`, and it keeps them until the
 /// region is revoked or released. The states [`State::Armed`] and [`State::Revoking`], which end
 /// with that, own this.
 #[derive(Clone, Copy)]
 struct Driver {
     ops: bindings::ib_umem_revoke_ops,
-    data: *mut c_void,
+    mr: *mut bindings::ib_mr,
 }
 
 /// ```text
@@ -145,15 +145,15 @@ unsafe impl Sync for MrLease {}
 impl Driver {
     fn begin(&self) {
         if let Some(begin) = self.ops.begin {
-            // SAFETY: By the type invariant the driver, of which this is the data, keeps the
+            // SAFETY: By the type invariant the driver, of which this is the MR, keeps the
             // region.
-            unsafe { begin(self.data) };
+            unsafe { begin(self.mr) };
         }
     }
 
     fn finish(&self) -> Result {
-        // SAFETY: By the type invariant the driver, of which this is the data, keeps the region.
-        let finish = |finish: unsafe extern "C" fn(_) -> _| unsafe { finish(self.data) };
+        // SAFETY: By the type invariant the driver, of which this is the MR, keeps the region.
+        let finish = |finish: unsafe extern "C" fn(_) -> _| unsafe { finish(self.mr) };
         to_result(self.ops.finish.map_or(0, finish))
     }
 }
@@ -374,20 +374,20 @@ pub unsafe extern "C" fn mr_lease_set_mapped_locked(lease: *mut bindings::mr_lea
 ///
 /// # Safety
 ///
-/// The current thread has locked it. `ops` is valid, and its functions may be called with `data`
+/// The current thread has locked it. `ops` is valid, and its functions may be called with `mr`
 /// until `mr_lease_revoke()` returned 0, or until `mr_lease_release()`.
 #[export]
 pub unsafe extern "C" fn mr_lease_set_revoke_locked(
     lease: *mut bindings::mr_lease,
     ops: *const bindings::ib_umem_revoke_ops,
-    data: *mut c_void,
+    mr: *mut bindings::ib_mr,
 ) {
     // SAFETY: The current thread has locked it, and has no guard of it.
     let mut inner = unsafe { locked(lease) };
     // SAFETY: The operations are valid.
     let ops = unsafe { *ops };
     // INVARIANT: The caller promises just that.
-    inner.state = State::Armed(Driver { ops, data });
+    inner.state = State::Armed(Driver { ops, mr });
     mem::forget(inner);
 }
 

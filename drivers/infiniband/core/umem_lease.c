@@ -385,22 +385,17 @@ void umem_lease_device_gone(struct ib_device *device)
 }
 
 /**
- * ib_umem_lease_fill_res - show that a memory region is under leases
- * @msg: the message that fill_res_mr_entry() of a driver fills
- * @umem: of the memory region, or NULL. It must stay until this returns: a
- *	driver that gives other memory regions a new umem when they are
- *	registered again calls this for leased ones only
+ * umem_lease_fill_res - show that a memory region is under leases
+ * @msg: the message of fill_res_mr_entry() in nldev.c
+ * @umem: of the memory region; it stays until this returns
  *
  * Never waits for a revocation.
  *
  * Return: 0, or -EMSGSIZE.
  */
-int ib_umem_lease_fill_res(struct sk_buff *msg, struct ib_umem *umem)
+int umem_lease_fill_res(struct sk_buff *msg, struct ib_umem *umem)
 {
 	struct nlattr *table;
-
-	if (!umem || !umem->lease)
-		return 0;
 
 	table = nla_nest_start(msg, RDMA_NLDEV_ATTR_DRIVER);
 	if (!table)
@@ -413,4 +408,3 @@ int ib_umem_lease_fill_res(struct sk_buff *msg, struct ib_umem *umem)
 	nla_nest_end(msg, table);
 	return 0;
 }
-EXPORT_SYMBOL(ib_umem_lease_fill_res);

@@ -6,6 +6,7 @@
 #include <linux/layout_lease.h>
 #include <linux/slab.h>
 #include <rdma/ib_umem.h>
+#include <rdma/ib_verbs.h>
 #include <rdma/mr_lease.h>
 
 struct address_space;
@@ -59,6 +60,7 @@ int umem_lease_pin(struct umem_pieces *pieces, unsigned long addr,
 void umem_lease_refused(unsigned long addr, bool revocable, int err);
 void __umem_lease_release(struct ib_umem *umem);
 void umem_lease_device_gone(struct ib_device *device);
+int umem_lease_fill_res(struct sk_buff *msg, struct ib_umem *umem);
 
 /**
  * umem_lease_attach - attach the DAX pieces of a umem to leases
@@ -134,6 +136,12 @@ static inline void umem_lease_device_gone(struct ib_device *device)
 {
 }
 
+static inline int umem_lease_fill_res(struct sk_buff *msg,
+				      struct ib_umem *umem)
+{
+	return 0;
+}
+
 #endif /* CONFIG_INFINIBAND_LAYOUT_LEASE */
 
 /* NULL if there is no lease, which the compiler knows if there never is one. */
@@ -163,10 +171,13 @@ static inline void umem_lease_mapped_locked(struct ib_umem *umem)
 
 static inline void
 umem_lease_set_revoke_locked(struct ib_umem *umem,
-			     const struct ib_umem_revoke_ops *ops, void *priv)
+			     const struct ib_umem_revoke_ops *ops,
+			     struct ib_mr *mr)
 {
-	if (umem_lease(umem))
-		mr_lease_set_revoke_locked(umem->lease, ops, priv);
+	if (!umem_lease(umem))
+		return;
+	mr->leased_umem = umem;
+	mr_lease_set_revoke_locked(umem->lease, ops, mr);
 }
 
 static inline int umem_lease_revoke(struct ib_umem *umem)

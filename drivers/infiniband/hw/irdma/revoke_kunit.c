@@ -130,9 +130,9 @@ static void irdma_revoke_resets_for_dmabuf(struct kunit *test)
 
 	t->answer = -EIO;
 	t->umem->is_dmabuf = 1;
-	KUNIT_EXPECT_EQ(test, irdma_revoke_finish(t->iwmr), -EIO);
+	KUNIT_EXPECT_EQ(test, irdma_revoke_finish(&t->iwmr->ibmr), -EIO);
 	KUNIT_EXPECT_EQ(test, t->resets, 1);
-	KUNIT_EXPECT_EQ(test, irdma_revoke_finish(t->iwmr), -EIO);
+	KUNIT_EXPECT_EQ(test, irdma_revoke_finish(&t->iwmr->ibmr), -EIO);
 	KUNIT_EXPECT_EQ(test, t->resets, 1);
 	t->umem->is_dmabuf = 0;
 }
@@ -183,7 +183,8 @@ static int irdma_revoke_init(struct kunit *test)
 	t->iwmr->type = IRDMA_MEMREG_TYPE_MEM;
 	t->iwmr->region = t->umem;
 	t->iwmr->is_hwreg = true;
-	ib_umem_set_revoke_locked(t->umem, &irdma_revoke_ops, t->iwmr);
+	ib_umem_set_revoke_locked(t->umem, &irdma_revoke_ops,
+				  &t->iwmr->ibmr);
 	ib_umem_revoke_unlock(t->umem);
 
 	test->priv = t;

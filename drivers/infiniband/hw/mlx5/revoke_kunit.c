@@ -166,7 +166,7 @@ static int mlx5_revoke_init(struct kunit *test)
 	t->umem = ib_umem_lease_kunit(&t->dev->ib_dev);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, t->umem);
 	t->mr->umem = t->umem;
-	ib_umem_set_revoke_locked(t->umem, &mlx5_ib_revoke_ops, t->mr);
+	ib_umem_set_revoke_locked(t->umem, &mlx5_ib_revoke_ops, &t->mr->ibmr);
 	ib_umem_revoke_unlock(t->umem);
 
 	test->priv = t;
