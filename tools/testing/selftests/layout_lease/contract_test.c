@@ -323,12 +323,14 @@ CONTRACT_TEST(memory_is_charged_until_the_deadline)
 }
 
 /*
- * Many mappings, none of which continues the one before. Returns how long the
- * registration takes, or -errno.
+ * Many mappings of @pages, none of which continues the one before. Returns how
+ * long the registration takes, or -errno.
  */
-static long register_mappings(struct ll_rdma *r, int fd, size_t nr, bool revoke)
+static long register_mappings(struct ll_rdma *r, int fd, size_t nr,
+			      unsigned int pages, bool revoke)
 {
-	char *base = mmap(NULL, nr * ll_pg, PROT_NONE,
+	const size_t len = pages * ll_pg;
+	char *base = mmap(NULL, nr * len, PROT_NONE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	struct ibv_mr *mr;
 	long begin, ms;
@@ -338,19 +340,19 @@ static long register_mappings(struct ll_rdma *r, int fd, size_t nr, bool revoke)
 	if (base == MAP_FAILED)
 		return -errno;
 	for (i = 0; i < nr; i++)
-		if (mmap(base + i * ll_pg, ll_pg, PROT_READ | PROT_WRITE,
+		if (mmap(base + i * len, len, PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_FIXED, fd,
-			 i * 2 % LL_PAGES * ll_pg) == MAP_FAILED)
+			 i * 2 * pages % LL_PAGES * ll_pg) == MAP_FAILED)
 			return -errno;
 	begin = ll_now_ms();
-	mr = ll_reg(r, base, nr * ll_pg, LL_ACCESS);
+	mr = ll_reg(r, base, nr * len, LL_ACCESS);
 	ms = ll_now_ms() - begin;
 	if (!mr)
 		return -errno;
 	if (revoke)
 		err = -ll_revoke(fd);
 	err = err ?: ibv_dereg_mr(mr);
-	munmap(base, nr * ll_pg);
+	munmap(base, nr * len);
 	return err ? -err : ms;
 }
 
@@ -369,8 +371,8 @@ CONTRACT_TEST(many_mappings)
 
 	ASSERT_EQ(0, ll_write_long(MAX_MAP_COUNT, 2 * many));
 	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
-	ms_few = register_mappings(self->r, fd, few, false);
-	ms_many = register_mappings(self->r, fd, many, true);
+	ms_few = register_mappings(self->r, fd, few, 1, false);
+	ms_many = register_mappings(self->r, fd, many, 1, true);
 	ll_write_long(MAX_MAP_COUNT, limit);
 	TH_LOG("%ld mappings in %ld ms, %ld in %ld ms", few, ms_few, many,
 	       ms_many);
@@ -378,6 +380,16 @@ CONTRACT_TEST(many_mappings)
 	EXPECT_LE(0, ms_many);
 	/* Linear, with as much to spare; 64 times as long would be the square. */
 	EXPECT_GE(24 * (ms_few + 10), ms_many);
+}
+
+/* What a device keeps for each page must not be one piece of memory. */
+CONTRACT_TEST(region_of_more_than_a_gigabyte)
+{
+	const size_t nr = 1100000000 / (LL_PAGES * ll_pg);
+	int fd = open(self->env.path, O_RDWR);
+
+	ASSERT_EQ(0, ll_lease(fd, F_RDLCK, 0, 0));
+	EXPECT_LE(0, register_mappings(self->r, fd, nr, LL_PAGES, true));
 }
 
 TEST_HARNESS_MAIN
