@@ -453,9 +453,10 @@ static int take_back(FIXTURE_DATA(roce) *self, enum how how, char *content)
 	switch (how) {
 	case DEREGISTERED:
 		/* Not behind a window that is bound. */
-		ret = self->mw ? ibv_dereg_mr(self->h.mr) != EINVAL ||
-				 ibv_dealloc_mw(self->mw) : 0;
-		ret = ret ? -EBUSY : -ibv_dereg_mr(self->h.mr);
+		if (self->mw && (ibv_dereg_mr(self->h.mr) != EINVAL ||
+				 ibv_dealloc_mw(self->mw)))
+			return -EBUSY;
+		ret = -ibv_dereg_mr(self->h.mr);
 		break;
 	case SEIZED:
 		ret = ll_revoke(self->h.fd);
