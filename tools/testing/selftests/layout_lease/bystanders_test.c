@@ -51,6 +51,12 @@ static int call_discard(const struct ll_call *call)
 	return ioctl(call->fd, BLKDISCARD, range) ? -errno : 0;
 }
 
+/* With an inode that nobody can open. */
+static int call_swap_boot(const struct ll_call *call)
+{
+	return ll_swap_boot(call->fd);
+}
+
 /* Where the call finds the leased file. */
 enum through {
 	ITSELF, OVERLAY, LOOP
@@ -69,6 +75,7 @@ FIXTURE_VARIANT(bystanders) {
 	struct ll_call call;
 	bool two_files;
 	bool xfs;
+	bool ext4;
 	enum through through;
 };
 
@@ -100,6 +107,8 @@ ROW_XFS(swapext, ll_call_swapext, .len = LEN);
 ROW_XFS(swapext_second, ll_call_swapext, .len = LEN, .to = true);
 FIXTURE_VARIANT_ADD(bystanders, online_rebuild)
 	{ .call = { ll_call_rebuild }, .xfs = true };
+FIXTURE_VARIANT_ADD(bystanders, swap_boot)
+	{ .call = { call_swap_boot }, .ext4 = true };
 ROW_THROUGH(OVERLAY, overlay_truncate, ll_call_truncate);
 ROW_THROUGH(OVERLAY, overlay_ftruncate, ll_call_ftruncate);
 ROW_THROUGH(OVERLAY, overlay_open_trunc, ll_call_open,
@@ -243,6 +252,8 @@ FIXTURE_SETUP(bystanders)
 	char unused[PATH_MAX];
 
 	LL_NEEDS_XFS_IF(variant->xfs);
+	if (variant->ext4 && ll_is_xfs())
+		SKIP(return, "ext4 only");
 	if (variant->through == LOOP && access("/dev/loop-control", F_OK))
 		SKIP(return, "no CONFIG_BLK_DEV_LOOP");
 	LL_ENV_INIT(&self->env, true);
@@ -358,6 +369,9 @@ TEST_F_TIMEOUT(bystanders, go_on, 600)
 	    (res.ret == -EBUSY || res.ret == -EINVAL))
 		res.ret = 0;
 	EXPECT_EQ(0, res.ret);
+	/* Whoever swaps next would get it. */
+	if (call.fn == call_swap_boot)
+		EXPECT_EQ(0, ll_swap_boot(h->fd));
 }
 
 /* A mount on which somebody waits, with no file open, can be made read-only. */
