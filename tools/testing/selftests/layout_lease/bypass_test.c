@@ -191,8 +191,7 @@ FIXTURE_SETUP(files)
 {
 	struct test *test = &self->test;
 
-	if (strcmp(variant->fs, getenv("DAXFS") ?: ""))
-		SKIP(return, "DAXFS is not %s", variant->fs);
+	LL_NEEDS_FS(variant->fs);
 	LL_NEEDS_DAX2_IF(variant->mixed);
 	LL_ENV_INIT(&test->env, true);
 	setup(_metadata, test, variant->mixed);

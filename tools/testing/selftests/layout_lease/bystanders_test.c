@@ -74,8 +74,7 @@ FIXTURE(bystanders) {
 FIXTURE_VARIANT(bystanders) {
 	struct ll_call call;
 	bool two_files;
-	bool xfs;
-	bool ext4;
+	const char *fs;
 	enum through through;
 };
 
@@ -83,7 +82,7 @@ FIXTURE_VARIANT(bystanders) {
 	FIXTURE_VARIANT_ADD(bystanders, name) { .call = { __VA_ARGS__ } }
 #define ROW_XFS(name, ...)						\
 	FIXTURE_VARIANT_ADD(bystanders, name)				\
-		{ .call = { __VA_ARGS__ }, .two_files = true, .xfs = true }
+		{ .call = { __VA_ARGS__ }, .two_files = true, .fs = "xfs" }
 #define ROW_THROUGH(where, name, ...)					\
 	FIXTURE_VARIANT_ADD(bystanders, name)				\
 		{ .call = { __VA_ARGS__ }, .through = where }
@@ -106,9 +105,9 @@ ROW_XFS(exchange_second, ll_call_exchange, .len = LEN, .to = true);
 ROW_XFS(swapext, ll_call_swapext, .len = LEN);
 ROW_XFS(swapext_second, ll_call_swapext, .len = LEN, .to = true);
 FIXTURE_VARIANT_ADD(bystanders, online_rebuild)
-	{ .call = { ll_call_rebuild }, .xfs = true };
+	{ .call = { ll_call_rebuild }, .fs = "xfs" };
 FIXTURE_VARIANT_ADD(bystanders, swap_boot)
-	{ .call = { call_swap_boot }, .ext4 = true };
+	{ .call = { call_swap_boot }, .fs = "ext4" };
 ROW_THROUGH(OVERLAY, overlay_truncate, ll_call_truncate);
 ROW_THROUGH(OVERLAY, overlay_ftruncate, ll_call_ftruncate);
 ROW_THROUGH(OVERLAY, overlay_open_trunc, ll_call_open,
@@ -251,9 +250,7 @@ FIXTURE_SETUP(bystanders)
 	const char *dir = getenv("DAX1");
 	char unused[PATH_MAX];
 
-	LL_NEEDS_XFS_IF(variant->xfs);
-	if (variant->ext4 && ll_is_xfs())
-		SKIP(return, "ext4 only");
+	LL_NEEDS_FS(variant->fs);
 	if (variant->through == LOOP && access("/dev/loop-control", F_OK))
 		SKIP(return, "no CONFIG_BLK_DEV_LOOP");
 	LL_ENV_INIT(&self->env, true);

@@ -44,6 +44,13 @@
 
 #define LL_NEEDS_XFS()	LL_NEEDS_XFS_IF(true)
 
+/* The one that has what a row does, NULL for any. */
+#define LL_NEEDS_FS(fs)							\
+	do {								\
+		if ((fs) && ll_is_xfs() != !strcmp(fs, "xfs"))		\
+			SKIP(return, "%s only", fs);			\
+	} while (0)
+
 #define LL_NEEDS_DAX2_IF(condition)					\
 	do {								\
 		if ((condition) && !getenv("DAX2"))			\

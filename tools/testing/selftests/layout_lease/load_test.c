@@ -572,7 +572,7 @@ static void break_something(bool xfs)
 
 static void breaker(void)
 {
-	bool xfs = !strcmp(getenv("DAXFS") ?: "xfs", "xfs");
+	bool xfs = ll_is_xfs();
 
 	while (!stopped()) {
 		break_something(xfs);

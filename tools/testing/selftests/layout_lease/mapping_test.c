@@ -225,7 +225,7 @@ static void run(struct __test_metadata *_metadata,
 
 TEST_F_TIMEOUT(mapping, breaks, 240)
 {
-	bool xfs = !strcmp(getenv("DAXFS") ?: "xfs", "xfs");
+	bool xfs = ll_is_xfs();
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(ops); i++)
