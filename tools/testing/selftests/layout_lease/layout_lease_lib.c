@@ -183,7 +183,10 @@ int ll_pmem_unbind(const char *name)
 
 	snprintf(cmd, sizeof(cmd),
 		 "echo %s >/sys/bus/nd/drivers/nd_pmem/unbind", name);
-	/* XFS with rmapbt tells each process of each page, and logs it: a minute with KCSAN. */
+	/*
+	 * XFS with rmapbt tells each process of each page, and mm/ logs it:
+	 * a minute with KCSAN.
+	 */
 	return ll_sh_within(cmd, 8 * LL_SOON_MS);
 }
 

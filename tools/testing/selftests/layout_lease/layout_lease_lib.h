@@ -56,8 +56,8 @@ __u32 ll_crc32(__u32 polynomial, __u32 crc, const void *buf, size_t len);
 int ll_drop_privileges(void);
 /* A shell command, as in printf(): 0, its exit status, or -1. */
 int ll_sh(const char *format, ...) __attribute__((format(printf, 1, 2)));
-int ll_sh_soon(const char *cmd);	/* -1 if it takes more than LL_SOON_MS */
-int ll_sh_within(const char *cmd, int ms);
+int ll_sh_within(const char *cmd, int ms);	/* -1 if it takes longer */
+int ll_sh_soon(const char *cmd);		/* within LL_SOON_MS */
 /* The first line of what it prints. */
 int ll_sh_line(char *line, size_t size, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
