@@ -212,6 +212,10 @@ impl Batch {
         Self { first: None }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// Adds an attachment, which must be in no batch. Under the context lock.
     pub(crate) fn push(&mut self, node: Arc<Node>) {
         let mut claim = node.claim.lock();

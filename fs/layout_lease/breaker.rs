@@ -31,6 +31,7 @@ use crate::{
     context::{
         now_ms,
         range_of,
+        Expiring,
         Inner,
         LeaseContext,
         LeaseNode,
@@ -59,6 +60,7 @@ use kernel::{
     time::{
         msecs_to_jiffies,
         Instant,
+        Jiffies,
         Monotonic, //
     },
     workqueue::{
@@ -71,6 +73,9 @@ use kernel::{
 /// A device that does not stop is asked again after 2^n times this, up to [`BACKOFF_MAX_MS`].
 const BACKOFF_MS: u64 = 100;
 const BACKOFF_MAX_MS: u64 = 30_000;
+
+/// Shorter timers are as precise as the clock, see the beginning of `kernel/time/timer.c`.
+const PRECISE_JIFFIES: Jiffies = 64;
 
 impl LeaseContext {
     /// Starts a break, see the top of this file.
@@ -174,7 +179,7 @@ impl LeaseContext {
         let mut attached = holder.state(&inner).attached.cursor(Range::ALL.interval());
         while let Some(node) = attached.next(&holder.state(&inner).attached) {
             if node.expiry(&inner).deadline.is_some() {
-                node.expiry_mut(&mut inner).set(now, false);
+                inner.set_deadline(&node, now, false);
                 waited_for = true;
             }
         }
@@ -187,19 +192,14 @@ impl LeaseContext {
                 node.status_mut(&mut inner).deadline = now;
             }
         }
-        this.run_worker_at(now);
+        this.schedule(&inner);
     }
 
     /// Runs the worker when the earliest deadline has come, or a promise has ended.
     pub(crate) fn schedule(self: &Arc<Self>, inner: &Inner) {
-        let first = inner.expiring.and_then(|range| {
-            let attached = inner.attached_in(&range);
-            attached
-                .filter_map(|node| node.expiry(inner).deadline)
-                .min()
-        });
+        let expiry = inner.expiring.map(|expiring| expiring.first);
         let ends = inner.promises.first_end();
-        if let Some(time) = [first, ends].into_iter().flatten().min() {
+        if let Some(time) = [expiry, ends].into_iter().flatten().min() {
             self.run_worker_at(time);
         }
     }
@@ -216,25 +216,37 @@ impl LeaseContext {
     fn run_worker_at(self: &Arc<Self>, deadline: u64) {
         // SAFETY: The queue is there as long as the module, which is longer than any context.
         let queue = unsafe { Queue::from_raw(bindings::layout_lease_wq) };
-        let delay = deadline.saturating_sub(now_ms());
-        queue.modify_delayed(
-            self.clone(),
-            // More than a signed int is infinity there; the worker looks again.
-            msecs_to_jiffies(delay.min(i32::MAX as u64) as u32),
-        );
+        let left = deadline.saturating_sub(now_ms());
+        // More than a signed int is infinity there; the worker looks again.
+        let left = msecs_to_jiffies(left.min(i32::MAX as u64) as u32);
+        // A timer is late by up to an eighth of its time, or by a tick if that is short. So it comes
+        // as much early, and the worker looks again.
+        let delay = match left {
+            ..=1 => left,
+            2..PRECISE_JIFFIES => left - 1,
+            _ => left - left / 8,
+        };
+        queue.modify_delayed(self.clone(), delay);
     }
 
     /// Revokes what is overdue. Only the worker calls it, hence one at a time for each context.
     fn revoke_overdue(self: &Arc<Self>) {
         let mut batch = Batch::new();
-        let inner = self.inner.lock();
+        let mut inner = self.inner.lock();
         let now = now_ms();
-        if let Some(range) = inner.expiring {
+        if let Some(Expiring { range, .. }) = inner.expiring.filter(|e| e.first <= now) {
             for node in inner.attached_in(&range) {
                 if node.expiry(&inner).deadline.is_some_and(|time| time <= now) {
                     batch.push(node.into());
                 }
             }
+            if batch.is_empty() {
+                inner.look_for_deadlines();
+            }
+        }
+        if batch.is_empty() {
+            self.schedule(&inner);
+            return;
         }
         drop(inner);
 
@@ -281,7 +293,7 @@ impl LeaseContext {
             // SAFETY: We have a reference to the file.
             unsafe { bindings::layout_lease_revoked(file.as_ptr(), count, bytes, took as u64) };
         }
-        inner.forget_deadlines();
+        inner.look_for_deadlines();
         self.schedule(&inner);
         drop(inner);
         self.changed.notify_all();
@@ -349,8 +361,19 @@ impl Inner {
             node.holder.state_mut(self).count_expiring(1, 0);
         }
         node.expiry_mut(self).set(deadline, no_signal);
-        let range = range_of(node);
-        self.expiring = Some(self.expiring.map_or(range, |hull| hull.hull(&range)));
+        self.expects(&range_of(node), deadline);
+    }
+
+    /// Something is attached in a range that has this deadline.
+    fn expects(&mut self, range: &Range, deadline: u64) {
+        let new = Expiring {
+            range: *range,
+            first: deadline,
+        };
+        self.expiring = Some(self.expiring.map_or(new, |old| Expiring {
+            range: old.range.hull(range),
+            first: old.first.min(deadline),
+        }));
     }
 
     /// Gives a deadline to what a holder has attached in a range through an open file; `only_new`:
@@ -395,15 +418,12 @@ impl Inner {
             .unwrap_or(node)
     }
 
-    /// Forgets where deadlines were, once there are none.
-    fn forget_deadlines(&mut self) {
-        if let Some(range) = self.expiring {
-            let none = self
-                .attached_in(&range)
-                .all(|node| node.expiry(self).deadline.is_none());
-            if none {
-                self.expiring = None;
-            }
+    /// Finds the earliest of the deadlines that are left.
+    fn look_for_deadlines(&mut self) {
+        if let Some(Expiring { range, .. }) = self.expiring {
+            let left = self.attached_in(&range);
+            let first = left.filter_map(|node| node.expiry(self).deadline).min();
+            self.expiring = first.map(|first| Expiring { range, first });
         }
     }
 }

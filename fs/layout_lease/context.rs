@@ -125,10 +125,19 @@ pub(crate) struct Inner {
     pub(crate) attached: IntervalTree<Attached, 2, OF_INODE>,
     pub(crate) breaks: Breaks,
     pub(crate) promises: Promises,
-    /// Hull of the ranges of all attachments that have a deadline; bounds the worker's scan.
-    pub(crate) expiring: Option<Range>,
+    /// Attachments that have a deadline, or had one.
+    pub(crate) expiring: Option<Expiring>,
     /// Of breaks and revocations, so that a holder is notified once of each.
     pub(crate) serial: u64,
+}
+
+/// Bounds of the deadlines of attachments, so that nobody but the worker looks at all of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Expiring {
+    /// Hull of the ranges of those that have one.
+    pub(crate) range: Range,
+    /// No deadline is earlier.
+    pub(crate) first: u64,
 }
 
 /// What is in the way of a lease.
@@ -485,7 +494,10 @@ impl LeaseContext {
         let context = node.holder.context.clone();
         let mut inner = context.inner.lock();
         inner.complete(&node);
-        context.schedule(&inner);
+        // What is kept free for somebody may have its time from now on.
+        if !inner.promises.is_empty() {
+            context.schedule(&inner);
+        }
         drop(inner);
         context.changed.notify_all();
         // Unpinned first, then put: this may evict an inode, which waits for its pages.
@@ -511,6 +523,8 @@ impl LeaseContext {
             return;
         }
         inner.retired = true;
+        // Nothing is attached: a worker that still runs arms no timer.
+        inner.expiring = None;
         // SAFETY: It was published before anybody could find it, and is withdrawn only here, once.
         // So the inode is valid.
         let published = unsafe { bindings::layout_context_unpublish(self.inode.0.as_ptr()) };

@@ -58,7 +58,9 @@ byte published = NONE;		/* flc_layout_context */
 byte context_ref[CONTEXTS];	/* Arc<LeaseContext> */
 bool retired[CONTEXTS];
 bool timer[CONTEXTS];		/* the delayed work is queued, and owns a reference */
+bool expiring[CONTEXTS];	/* something attached has a deadline, or had one */
 bool running[CONTEXTS];		/* the worker runs */
+bool early;			/* it has come before the deadline, which is once enough */
 
 mtype = { NO_LEASE, GRANTED, BREAKING, REVOKED };
 mtype lease[HOLDERS] = NO_LEASE;
@@ -266,11 +268,14 @@ inline overlaps(i)
 	}
 }
 
-/* LeaseContext::schedule(): the worker runs when the earliest deadline has come. */
+/*
+ * LeaseContext::schedule(): the worker runs when the earliest deadline has come, also
+ * if what had it is gone.
+ */
 inline schedule(i)
 {
 	if
-	:: ANY_IN(i, HAS_DEADLINE) && !timer[i] -> timer[i] = true; context_ref_get(i)
+	:: expiring[i] && !timer[i] -> timer[i] = true; context_ref_get(i)
 	:: else
 	fi
 }
@@ -355,6 +360,9 @@ inline retire_if_empty(i)
 			context_put(i)
 		:: else ->
 			retired[i] = true;
+#ifndef NO_FORGET
+			expiring[i] = false;
+#endif
 			published = NONE;
 			context_ref[i]--;
 			unlock(context_lock[i])
@@ -516,6 +524,7 @@ CALL {
 					if
 					:: HAS_LEASE(i, h) && HAS_ATTACHED(i, h) && revoke ->
 						deadline[h] = true;
+						expiring[i] = true;
 						schedule(i);
 						waits_on[h] = i
 					:: HAS_LEASE(i, h) && HAS_ATTACHED(i, h) && !revoke ->
@@ -926,6 +935,8 @@ end:	do
 				in_batch[1] = true
 #endif
 			:: !ANY_IN(i, HAS_DEADLINE)
+			/* It has come early, and looks again. */
+			:: expiring[i] && !early -> early = true; schedule(i)
 			fi;
 			unlock(context_lock[i])
 		}
@@ -955,6 +966,8 @@ end:	do
 				:: else
 				fi
 			}
+			/* Inner::look_for_deadlines() */
+			expiring[i] = ANY_IN(i, HAS_DEADLINE);
 #ifndef NO_RETRY
 			schedule(i);
 #endif
@@ -975,6 +988,7 @@ inline meet(t)
 		if
 		:: HAS_ATTACHED(break_in[t], k) ->
 			pending[t]++;
+			expiring[break_in[t]] = true;
 			deadline[k] = true
 		:: else
 		fi;
