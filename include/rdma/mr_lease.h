@@ -56,8 +56,8 @@ void mr_lease_free(struct mr_lease *lease);
 /* In umem_lease.c, for KUnit tests of drivers */
 struct ib_umem *ib_umem_lease_kunit(struct ib_device *device);
 
-/* In umem_lease.c, called by mr_lease.rs */
-void umem_lease_unpin(struct ib_umem *umem, bool mapped);
+/* In umem.c and umem_lease.c, called by mr_lease.rs */
+void umem_unpin(struct ib_umem *umem, int dirty);
 void umem_lease_warn(struct ib_umem *umem, int err);
 
 #endif /* RDMA_MR_LEASE_H */

@@ -194,7 +194,7 @@ impl MrLease {
     fn unpin_locked(&self, inner: &mut Inner) {
         if !matches!(inner.state, State::Revoked) {
             // SAFETY: The umem is valid, nobody accesses the pages, and this is done once.
-            unsafe { bindings::umem_lease_unpin(self.umem, inner.mapped) };
+            unsafe { bindings::umem_unpin(self.umem, inner.mapped.into()) };
             self.set_state(inner, State::Revoked);
         }
     }

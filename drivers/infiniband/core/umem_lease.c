@@ -11,7 +11,6 @@
 #include <kunit/visibility.h>
 #include <linux/dax.h>
 #include <linux/layout_lease.h>
-#include <linux/libnvdimm.h>
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
@@ -262,39 +261,6 @@ void umem_lease_refused(unsigned long addr, bool revocable, int err)
 				     pos + PAGE_SIZE - 1, why);
 	}
 	mmap_read_unlock(mm);
-}
-
-/* What a device wrote into the CPU cache is not tracked by the filesystem. */
-static void flush_pages(struct ib_umem *umem)
-{
-	struct scatterlist *sg;
-	unsigned int i, done, len;
-
-	if (!umem->writable)
-		return;
-	for_each_sgtable_sg(&umem->sgt_append.sgt, sg, i) {
-		if (!folio_is_fsdax(page_folio(sg_page(sg))))
-			continue;
-		for (done = 0; done < sg->length; done += len) {
-			len = min(sg->length - done, SZ_2M);
-			arch_wb_cache_pmem(page_address(sg_page(sg)) + done,
-					   len);
-			cond_resched();
-		}
-	}
-}
-
-/**
- * umem_lease_unpin - unpin the pages of a umem
- * @umem: the umem, whose pages no device accesses any more
- * @mapped: they are mapped for DMA
- *
- * Called once, by mr_lease.rs.
- */
-void umem_lease_unpin(struct ib_umem *umem, bool mapped)
-{
-	flush_pages(umem);
-	umem_unpin(umem, mapped);
 }
 
 /**

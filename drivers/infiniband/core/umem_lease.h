@@ -48,9 +48,6 @@ static inline void umem_pieces_free(struct umem_pieces *pieces)
 		kvfree(pieces->piece);
 }
 
-/* In umem.c */
-void umem_unpin(struct ib_umem *umem, int dirty);
-
 #ifdef CONFIG_INFINIBAND_LAYOUT_LEASE
 
 int __umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces);
