@@ -122,6 +122,8 @@ pub(crate) struct Inner {
     pub(crate) retired: bool,
     pub(crate) holders: RBTree<FileId, Arc<Holder>>,
     pub(crate) leases: IntervalTree<Lease, 2, OF_INODE>,
+    /// How many of these are exclusive.
+    exclusive: usize,
     pub(crate) attached: IntervalTree<Attached, 2, OF_INODE>,
     pub(crate) breaks: Breaks,
     pub(crate) promises: Promises,
@@ -163,6 +165,7 @@ impl LeaseContext {
                         retired: false,
                         holders: RBTree::new(),
                         leases: IntervalTree::default(),
+                        exclusive: 0,
                         attached: IntervalTree::default(),
                         breaks: Breaks::new(),
                         promises: Promises::new(),
@@ -219,10 +222,10 @@ impl LeaseContext {
     }
 
     /// Takes back what dead holders have that is in the way of a lease, and waits for it.
-    pub(crate) fn make_way(this: &Arc<Self>, file: FileId, range: &Range) -> Result {
+    pub(crate) fn make_way(this: &Arc<Self>, file: FileId, range: &Range, kind: Kind) -> Result {
         loop {
             let inner = this.inner.lock();
-            let Some(dead) = inner.find_dead(file, range) else {
+            let Some(dead) = inner.find_dead(file, range, kind) else {
                 return Ok(());
             };
             drop(inner);
@@ -276,7 +279,7 @@ impl LeaseContext {
             }
         }
         // It has died since `make_way`.
-        if inner.find_dead(file, range).is_some() {
+        if inner.find_dead(file, range, kind).is_some() {
             return Ok(Err(EAGAIN));
         }
 
@@ -617,16 +620,27 @@ impl Inner {
         self.attached.remove(node)
     }
 
+    /// Returns whether no lease can be in the way of one of this kind, whatever their ranges are.
+    ///
+    /// Many processes share a file; this keeps them from looking at each other.
+    fn is_free_for(&self, kind: Kind) -> bool {
+        // A lease is being broken as long as something attached to it has a deadline.
+        kind == Kind::Shared && self.exclusive == 0 && self.expiring.is_none()
+    }
+
     /// A holder that is dead and in the way of a lease: through the same open file, or in `range`.
-    fn find_dead(&self, file: FileId, range: &Range) -> Option<Arc<Holder>> {
+    fn find_dead(&self, file: FileId, range: &Range, kind: Kind) -> Option<Arc<Holder>> {
         match self.holders.get(&file) {
             Some(holder) if holder.is_dead(self) => return Some(holder.clone()),
             // The lease will be refused, so nobody loses anything for it.
             Some(holder) if !holder.is_current(self) => return None,
             _ => {}
         }
+        if self.is_free_for(kind) {
+            return None;
+        }
         self.leases_in(range)
-            .find(|(_, lease)| lease.holder.is_dead(self))
+            .find(|(_, lease)| kind.conflicts(lease.kind) && lease.holder.is_dead(self))
             .map(|(_, lease)| lease.holder.clone())
     }
 
@@ -634,6 +648,9 @@ impl Inner {
     fn blocked(&self, range: &Range, kind: Kind) -> Option<Blocked> {
         if self.breaks.overlaps(range) || self.promises.overlaps(range, now_ms()) {
             return Some(Blocked::Break);
+        }
+        if self.is_free_for(kind) {
+            return None;
         }
         self.leases_in(range).find_map(|(part, lease)| {
             let state = self.state_of(&part, &lease);
@@ -718,13 +735,16 @@ impl Inner {
         let of_holder = &mut node.holder.state_mut(self).leases;
         let _ = of_holder.insert(node.clone());
         let _ = self.leases.insert(node.clone());
+        self.exclusive += usize::from(node.kind == Kind::Exclusive);
         Some(node)
     }
 
     /// Takes a lease out of the context.
     pub(crate) fn remove_lease(&mut self, node: &Arc<LeaseNode>) {
         node.holder.state_mut(self).leases.remove(node);
-        self.leases.remove(node);
+        if self.leases.remove(node) {
+            self.exclusive -= usize::from(node.kind == Kind::Exclusive);
+        }
     }
 
     /// How many leases an open file has in `range`, and how many there would be of them after

@@ -333,7 +333,8 @@ static int try_grant(const struct layout_lease_ops *ops, struct file *file,
 	/* This may wait for a device, hence before changes are excluded. */
 	scoped_class(layout_context, found, inode)
 		if (found.context)
-			error = ops->make_way(found.context, file, start, last);
+			error = ops->make_way(found.context, file, start, last,
+					      exclusive);
 	error = error ?: exclude_changes(inode);
 	if (error) {
 		layout_holder_free(holder);

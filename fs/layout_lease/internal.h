@@ -51,7 +51,8 @@ struct layout_lease_ops {
 	struct module *owner;
 	void (*context_get)(void *context);
 	void (*context_put)(void *context);
-	int (*make_way)(void *context, struct file *file, u64 start, u64 last);
+	int (*make_way)(void *context, struct file *file, u64 start, u64 last,
+			bool exclusive);
 	int (*set)(struct file *file, struct layout_holder *holder, u64 start,
 		   u64 last, bool exclusive);
 	int (*wait)(void *context, u64 start, u64 last, bool exclusive,

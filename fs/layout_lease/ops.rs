@@ -88,9 +88,11 @@ macro_rules! with_context {
 }
 
 with_context! {
-    fn make_way(context, file: *mut bindings::file, start: u64, last: u64) -> c_int {
-        let range = Range { start, last };
-        from_result(|| LeaseContext::make_way(&context, FileId::new(file), &range).map(|()| 0))
+    fn make_way(
+        context, file: *mut bindings::file, start: u64, last: u64, exclusive: bool
+    ) -> c_int {
+        let (file, range, kind) = (FileId::new(file), Range { start, last }, Kind::new(exclusive));
+        from_result(|| LeaseContext::make_way(&context, file, &range, kind).map(|()| 0))
     }
 
     fn wait(context, start: u64, last: u64, exclusive: bool, until: u64) -> c_int {

@@ -63,10 +63,13 @@ void model_forget(struct desc *d)
 	d->holder = 0;
 }
 
-static bool overlaps(const struct desc *d, unsigned int lo, unsigned int hi)
+/* Of two leases one is exclusive, granted or not. */
+static bool opposes(const struct desc *d, unsigned int lo, unsigned int hi,
+		    int kind)
 {
 	for (; lo < hi; lo++)
-		if (d->piece[lo].id)
+		if (d->piece[lo].id &&
+		    (kind == F_WRLCK || d->piece[lo].kind == F_WRLCK))
 			return true;
 	return false;
 }
@@ -106,7 +109,8 @@ static int model_grant(struct desc *d, unsigned int lo, unsigned int hi,
 		model_forget(d);
 	for (other = world->desc; other < world->desc + DESCS; other++)
 		if (other->holder && other->file == d->file &&
-		    !is_alive(other->holder) && overlaps(other, lo, hi))
+		    !is_alive(other->holder) &&
+		    opposes(other, lo, hi, kind))
 			model_forget(other);
 	for (other = world->desc; other < world->desc + DESCS; other++)
 		if (other->holder && other->file == d->file &&
