@@ -132,28 +132,70 @@ unlock:
 	return ret;
 }
 
-/* Is each page one of this file alone, so that a break of it meets the pin? */
+/* Is it one of this file alone, so that a break of it meets the pin? */
+static int check_folio(struct folio *folio, struct address_space *mapping)
+{
+	/* There is no block in a hole, nor data in an unwritten one. */
+	if (is_zero_folio(folio) || is_huge_zero_folio(folio))
+		return -ENODATA;
+	/* Not a block that files share. */
+	if (!folio_is_fsdax(folio) || folio->mapping != mapping)
+		return -EOPNOTSUPP;
+	/* memunmap_pages() has taken back, or will, what came before. */
+	if (percpu_ref_is_dying(&page_pgmap(folio_page(folio, 0))->ref))
+		return -EOPNOTSUPP;
+	return 0;
+}
+
 static int check_pages(struct page **pages, int nr,
 		       struct address_space *mapping)
 {
-	int i;
+	struct folio *folio = NULL;
+	int i, err;
 
 	for (i = 0; i < nr; i++) {
-		struct folio *folio = page_folio(pages[i]);
-
-		/* There is no block in a hole, nor data in an unwritten one. */
-		if (is_zero_folio(folio) || is_huge_zero_folio(folio))
-			return -ENODATA;
-		/* Not a block that files share. */
-		if (!folio_is_fsdax(folio) || folio->mapping != mapping)
-			return -EOPNOTSUPP;
-		/* memunmap_pages() has taken back, or will, what came before. */
-		if (percpu_ref_is_dying(&page_pgmap(pages[i])->ref))
-			return -EOPNOTSUPP;
+		if (folio != page_folio(pages[i])) {
+			folio = page_folio(pages[i]);
+			err = check_folio(folio, mapping);
+			if (err)
+				return err;
+		}
 		if (PageHWPoison(pages[i]))
 			return -EHWPOISON;
 	}
 	return 0;
+}
+
+/*
+ * pin_user_pages() of one mapping of a file. A huge entry of a DAX file is one
+ * folio, in the file as in memory: of that only the first page is looked up.
+ */
+static int pin_pages(unsigned long addr, unsigned long nr,
+		     unsigned int gup_flags, struct page **pages)
+{
+	struct folio *folio;
+	unsigned long i;
+	int ret;
+
+	ret = pin_user_pages(addr, 1, gup_flags, pages);
+	if (ret != 1)
+		return ret ?: -EFAULT;
+	folio = page_folio(pages[0]);
+	if (folio_is_fsdax(folio) && folio_test_large(folio)) {
+		nr = min(nr, folio_nr_pages(folio) -
+			     folio_page_idx(folio, pages[0]));
+		if (folio_add_pins(folio, nr - 1))
+			return 1;
+		for (i = 1; i < nr; i++)
+			pages[i] = pages[0] + i;
+		return nr;
+	}
+
+	/* Behind this address there may be a huge one. */
+	addr += PAGE_SIZE;
+	nr = min(nr - 1, (ALIGN(addr, PMD_SIZE) - addr) >> PAGE_SHIFT);
+	ret = nr ? pin_user_pages(addr, nr, gup_flags, pages + 1) : 0;
+	return 1 + max(ret, 0);
 }
 
 /*
@@ -185,7 +227,7 @@ static int pin_piece(struct umem_pieces *pieces, const struct umem_piece *piece,
 	/* A read fault in a hole or an unwritten block finds the zero page. */
 	if (vma->vm_flags & VM_WRITE)
 		gup_flags |= FOLL_WRITE;
-	pinned = pin_user_pages(addr, nr, gup_flags, pages) ?: -EFAULT;
+	pinned = pin_pages(addr, nr, gup_flags, pages);
 	ret = check_pages(pages, pinned, piece->mapping) ?: pinned;
 	/* Asked when it was attached, and now that the pages are pinned. */
 	if (ret > 0 && !layout_is_stable(file_inode(vma->vm_file)))
