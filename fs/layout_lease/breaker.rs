@@ -405,7 +405,7 @@ impl Inner {
         if more == 0 || raw.charge(more).is_err() {
             return node;
         }
-        let Ok(mut prealloc) = Prealloc::new(GFP_NOWAIT) else {
+        let Ok(mut prealloc) = Prealloc::new(more + 1, GFP_NOWAIT) else {
             raw.uncharge(more);
             return node;
         };

@@ -221,12 +221,18 @@ impl LeaseContext {
         from_err_ptr(present).map(|present| Some(unsafe { Arc::from_foreign(present) }))
     }
 
-    /// Takes back what dead holders have that is in the way of a lease, and waits for it.
-    pub(crate) fn make_way(this: &Arc<Self>, file: FileId, range: &Range, kind: Kind) -> Result {
+    /// Takes back what dead holders have that is in the way of a lease, and waits for it. Returns
+    /// whether the open file has a holder already.
+    pub(crate) fn make_way(
+        this: &Arc<Self>,
+        file: FileId,
+        range: &Range,
+        kind: Kind,
+    ) -> Result<bool> {
         loop {
             let inner = this.inner.lock();
             let Some(dead) = inner.find_dead(file, range, kind) else {
-                return Ok(());
+                return Ok(inner.holders.get(&file).is_some());
             };
             drop(inner);
             Self::revoke_and_wait(this, &dead, &Range::ALL)?.forget(&dead);
@@ -237,7 +243,8 @@ impl LeaseContext {
     /// Grants a lease, or changes its kind, atomically. Changes of the layout are excluded
     /// meanwhile, and the caller has a reference to the file.
     ///
-    /// `raw` is taken if the open file has no holder yet; else that one takes over the eventfd.
+    /// `raw` is taken if the open file has no holder yet ([`ESTALE`] if there is none); else that
+    /// one takes over the eventfd.
     pub(crate) fn grant(
         this: &Arc<Self>,
         file: FileId,
@@ -245,25 +252,32 @@ impl LeaseContext {
         range: &Range,
         kind: Kind,
     ) -> Result<Result, Retired> {
-        let result = Self::try_grant(this, file, raw, range, kind);
+        // Most leases take the place of none.
+        let mut result = Self::try_grant(this, file, raw, range, kind, 1);
+        if let Ok(Err(ENOBUFS)) = result {
+            result = Self::try_grant(this, file, raw, range, kind, Prealloc::MOST);
+        }
         // Whatever went wrong, a context that holds nothing does not stay. And a lease may be
         // shared now that was exclusive.
         this.wake_and_retire();
         result
     }
 
+    /// [`ENOBUFS`]: it takes memory for more than `wanted` leases.
     fn try_grant(
         this: &Arc<Self>,
         file: FileId,
         raw: &mut Option<RawHolder>,
         range: &Range,
         kind: Kind,
+        wanted: usize,
     ) -> Result<Result, Retired> {
-        let (Ok(mut prealloc), Ok(memory), Ok(entry)) = (
-            Prealloc::new(GFP_KERNEL_ACCOUNT),
-            UniqueArc::new_uninit(GFP_KERNEL_ACCOUNT),
-            RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT),
-        ) else {
+        let place = match raw {
+            Some(_) => HolderPlace::new().map(Some),
+            None => Ok(None),
+        };
+        let prealloc = Prealloc::new(wanted, GFP_KERNEL_ACCOUNT);
+        let (Ok(mut prealloc), Ok(place)) = (prealloc, place) else {
             return Ok(Err(ENOMEM));
         };
         let mut inner = this.inner.lock();
@@ -286,11 +300,12 @@ impl LeaseContext {
         let holder = match present {
             Some(holder) => holder,
             None => {
-                let Some(raw) = raw.take() else {
-                    return Ok(Err(EINVAL));
+                let (Some(raw), Some(place)) = (raw.take(), place) else {
+                    return Ok(Err(ESTALE));
                 };
-                let holder: Arc<Holder> = memory.write(Holder::new(this, file, raw)).into();
-                inner.holders.insert(entry.into_node(file, holder.clone()));
+                let holder: Arc<Holder> = place.memory.write(Holder::new(this, file, raw)).into();
+                let entry = place.entry.into_node(file, holder.clone());
+                inner.holders.insert(entry);
                 holder
             }
         };
@@ -356,7 +371,22 @@ impl LeaseContext {
 
     /// `F_UNLCK`; `revoke`: also what is attached.
     pub(crate) fn unlock(this: &Arc<Self>, file: FileId, range: &Range, revoke: bool) -> Result {
-        let mut prealloc = Prealloc::new(GFP_KERNEL_ACCOUNT)?;
+        // Most leases are returned as they were taken.
+        match Self::try_unlock(this, file, range, revoke, 0) {
+            Err(ENOBUFS) => Self::try_unlock(this, file, range, revoke, Prealloc::MOST),
+            result => result,
+        }
+    }
+
+    /// [`ENOBUFS`]: it takes memory for more than `wanted` leases.
+    fn try_unlock(
+        this: &Arc<Self>,
+        file: FileId,
+        range: &Range,
+        revoke: bool,
+        wanted: usize,
+    ) -> Result {
+        let mut prealloc = Prealloc::new(wanted, GFP_KERNEL_ACCOUNT)?;
         let mut inner = this.inner.lock();
         let Some(holder) = inner.holders.get(&file).cloned() else {
             return Ok(());
@@ -370,6 +400,9 @@ impl LeaseContext {
             }
             // Nothing is revoked in vain.
             let (before, after) = inner.count(&holder, range, None);
+            if after > prealloc.len() {
+                return Err(ENOBUFS);
+            }
             let more = after.saturating_sub(before);
             let raw = &holder.state(&inner).raw;
             raw.charge(more)?;
@@ -759,10 +792,8 @@ impl Inner {
     }
 
     /// Puts a lease, or none, in the place of what an open file has in `range`. [`ENOLCK`] if the
-    /// user has too many leases then; nothing is changed in this case.
-    ///
-    /// Leases of one open file never overlap, so that [`Prealloc`] is enough: for the new lease and
-    /// for what remains of the first and of the last one.
+    /// user has too many leases then, [`ENOBUFS`] if `prealloc` is not enough; nothing is changed in
+    /// these cases.
     fn replace(
         &mut self,
         holder: &Arc<Holder>,
@@ -771,6 +802,9 @@ impl Inner {
         prealloc: &mut Prealloc,
     ) -> Result {
         let (before, after) = self.count(holder, range, kind);
+        if after > prealloc.len() {
+            return Err(ENOBUFS);
+        }
         holder
             .state(self)
             .raw
@@ -820,20 +854,42 @@ pub(crate) fn range_of<T>(node: &IntervalNode<T, 2>) -> Range {
     Range::from_interval(node.interval::<OF_INODE>())
 }
 
-/// Memory for leases: for a new one, and for what remains of the first and of the last one that it
-/// replaces. Allocated before the context lock is taken, or without waiting.
-pub(crate) struct Prealloc([Option<UniqueArc<MaybeUninit<LeaseNode>>>; 3]);
+/// Memory for leases. Allocated before the context lock is taken, or without waiting.
+pub(crate) struct Prealloc([Option<UniqueArc<MaybeUninit<LeaseNode>>>; Self::MOST]);
 
 impl Prealloc {
-    pub(crate) fn new(flags: Flags) -> Result<Self> {
-        Ok(Self([
-            Some(UniqueArc::new_uninit(flags)?),
-            Some(UniqueArc::new_uninit(flags)?),
-            Some(UniqueArc::new_uninit(flags)?),
-        ]))
+    /// Leases of one open file never overlap, so that this is enough: for a new lease, and for what
+    /// remains of the first and of the last one that it replaces.
+    pub(crate) const MOST: usize = 3;
+
+    pub(crate) fn new(wanted: usize, flags: Flags) -> Result<Self> {
+        let mut leases = [const { None }; Self::MOST];
+        for lease in leases.iter_mut().take(wanted) {
+            *lease = Some(UniqueArc::new_uninit(flags)?);
+        }
+        Ok(Self(leases))
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().flatten().count()
     }
 
     fn take(&mut self) -> Option<UniqueArc<MaybeUninit<LeaseNode>>> {
         self.0.iter_mut().find_map(Option::take)
+    }
+}
+
+/// Memory for a holder in the context, allocated before the context lock is taken.
+struct HolderPlace {
+    memory: UniqueArc<MaybeUninit<Holder>>,
+    entry: RBTreeNodeReservation<FileId, Arc<Holder>>,
+}
+
+impl HolderPlace {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            memory: UniqueArc::new_uninit(GFP_KERNEL_ACCOUNT)?,
+            entry: RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?,
+        })
     }
 }

@@ -72,10 +72,9 @@ impl RawHolder {
     /// # Safety
     ///
     /// `holder` is a holder that is not linked, and belongs to the caller, who gives it away.
-    pub(crate) unsafe fn from_raw(holder: *mut bindings::layout_holder) -> Self {
+    pub(crate) unsafe fn from_raw(holder: NonNull<bindings::layout_holder>) -> Self {
         Self {
-            // SAFETY: A holder is not `NULL`.
-            holder: unsafe { NonNull::new_unchecked(holder) },
+            holder,
             linked: false,
         }
     }

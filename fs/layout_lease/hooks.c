@@ -324,20 +324,27 @@ static int try_grant(const struct layout_lease_ops *ops, struct file *file,
 		     int fd, u64 start, u64 last, bool exclusive, int event_fd)
 {
 	struct inode *inode = file_inode(file);
-	struct layout_holder *holder;
-	int error = 0;
+	struct layout_holder *holder = NULL;
+	int has_holder = 0;
+	int error;
 
-	holder = layout_holder_alloc(ops, file, fd, event_fd);
-	if (IS_ERR(holder))
-		return PTR_ERR(holder);
 	/* This may wait for a device, hence before changes are excluded. */
 	scoped_class(layout_context, found, inode)
 		if (found.context)
-			error = ops->make_way(found.context, file, start, last,
-					      exclusive);
-	error = error ?: exclude_changes(inode);
+			has_holder = ops->make_way(found.context, file, start,
+						   last, exclusive);
+	if (has_holder < 0)
+		return has_holder;
+	/* It brings the eventfd, too. */
+	if (!has_holder || event_fd != LAYOUT_EVENT_KEEP) {
+		holder = layout_holder_alloc(ops, file, fd, event_fd);
+		if (IS_ERR(holder))
+			return PTR_ERR(holder);
+	}
+	error = exclude_changes(inode);
 	if (error) {
-		layout_holder_free(holder);
+		if (holder)
+			layout_holder_free(holder);
 		return error;
 	}
 	error = ops->set(file, holder, start, last, exclusive);
@@ -368,8 +375,11 @@ static int grant(const struct layout_lease_ops *ops, struct file *file, int fd,
 	int error;
 
 	do {
-		error = try_grant(ops, file, fd, start, last, exclusive,
-				  event_fd);
+		/* Again, if the holder went meanwhile. */
+		do {
+			error = try_grant(ops, file, fd, start, last, exclusive,
+					  event_fd);
+		} while (error == -ESTALE && !fatal_signal_pending(current));
 		if (error != -EAGAIN || !wait)
 			return error;
 		error = wait_for_lease(file_inode(file), start, last, exclusive,
@@ -465,7 +475,7 @@ void layout_lease_release(struct file *file)
 {
 	CLASS(layout_context, found)(file_inode(file));
 
-	/* The leases of a dead holder go when another process wants the range. */
+	/* The leases of a dead holder go when another lease conflicts with them. */
 	if (!found.context)
 		return;
 	trace_layout_lease_close(file_inode(file));

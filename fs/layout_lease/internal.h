@@ -20,9 +20,11 @@ struct workqueue_struct;
  * @owner: the module, held during each call and by each holder
  * @context_get: take a reference to a context; called under flc_lock
  * @context_put: drop a reference to a context
- * @make_way: take back what dead holders have that is in the way of a lease
+ * @make_way: take back what dead holders have that is in the way of a lease; 1:
+ *	the open file has a holder already
  * @set: grant, upgrade or downgrade, while changes of the layout are excluded;
- *	consumes the holder in any case
+ *	consumes the holder in any case; without one, -ESTALE: the open file has
+ *	none
  * @wait: sleep, interruptibly, until nothing is in the way of a lease of the current
  *	process; -EAGAIN: a lease of another process still is at the time @until
  * @unset: F_UNLCK; with @revoke also what is attached

@@ -92,7 +92,7 @@ with_context! {
         context, file: *mut bindings::file, start: u64, last: u64, exclusive: bool
     ) -> c_int {
         let (file, range, kind) = (FileId::new(file), Range { start, last }, Kind::new(exclusive));
-        from_result(|| LeaseContext::make_way(&context, file, &range, kind).map(|()| 0))
+        from_result(|| LeaseContext::make_way(&context, file, &range, kind).map(c_int::from))
     }
 
     fn wait(context, start: u64, last: u64, exclusive: bool, until: u64) -> c_int {
@@ -161,8 +161,8 @@ unsafe extern "C" fn set(
     last: u64,
     exclusive: bool,
 ) -> c_int {
-    // SAFETY: The caller gives us the holder, which is not linked.
-    let mut raw = Some(unsafe { RawHolder::from_raw(holder) });
+    // SAFETY: If there is a holder the caller gives it to us, and it is not linked.
+    let mut raw = NonNull::new(holder).map(|holder| unsafe { RawHolder::from_raw(holder) });
     let (range, kind) = (Range { start, last }, Kind::new(exclusive));
     from_result(|| loop {
         // SAFETY: The file is valid, and so is its inode, which never changes.
