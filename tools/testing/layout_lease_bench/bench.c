@@ -54,20 +54,6 @@ unsigned long now(void)
 	return t.tv_sec * 1000000000UL + t.tv_nsec;
 }
 
-unsigned long idle(void)
-{
-	unsigned long ns = 0;
-	char line[256];
-	FILE *f = fopen("/proc/timer_list", "re");
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, " .idle_sleeptime : %lu", &ns) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return ns;
-}
-
 /*
  * Whatever was put off is done while the processor would be idle, which takes no
  * time in the host. Then each round begins at the same moment between two ticks, so

@@ -69,7 +69,6 @@ bool wanted(const char *prefix);
 /* Nothing is left to be done, and the next tick of the clock is 3 ms away. */
 void settle(void);
 unsigned long now(void);	/* in nanoseconds */
-unsigned long idle(void);	/* of these, how long the processor was */
 
 bool bench_rdma(void);		/* is there a device? */
 bool bench_odp(void);		/* that can do without pinning */

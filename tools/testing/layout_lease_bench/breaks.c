@@ -227,35 +227,45 @@ void deadlines(void)
 	unlink(path);
 }
 
-/* All of it is taken from one who does not let go. */
-static void silent(const char *what, unsigned int count, struct holder h)
+/*
+ * All of it is taken from one who does not let go. Returns how long that takes, or 0.
+ */
+static unsigned long take_back(struct holder h, int grace)
 {
-	unsigned long t, busy;
+	unsigned long t = 0;
 	struct ll_proc p;
-	int err;
 
-	if (!wanted("together-") || !start_holder(&p, &h))
-		return;
+	if (!start_holder(&p, &h))
+		return 0;
 	restore();
-	err = hold(&p);
-	if (err) {
-		failed(strerror(-err), "together-%u/%s", count, what);
-	} else {
+	ll_set_grace(grace);
+	if (!hold(&p)) {
 		settle();
 		t = now();
-		busy = idle();
-		err = change();
-		t = now() - t;
-		busy = t - (idle() - busy);
-		if (err)
-			failed(strerror(errno), "together-%u/%s", count, what);
-		report("instructions", busy, "together-%u/%s", count, what);
-		report("instructions", busy / count, "together-each-%u/%s", count, what);
-		report("microseconds", t / 1000, "together-time-%u/%s", count, what);
+		t = change() ? 0 : now() - t;
 	}
 	ll_put(p.sock, FREE);
 	ll_get(p.sock, FOREVER);
 	end_holder(&p);
+	return t;
+}
+
+static void silent(const char *what, unsigned int count, struct holder h)
+{
+	unsigned long at_once, late;
+
+	if (!wanted("together-"))
+		return;
+	/* Without time to let go there is none in which the processor is idle. */
+	at_once = take_back(h, 0);
+	late = take_back(h, 1);
+	if (!at_once || !late) {
+		failed("not held, or not changed", "together-%u/%s", count, what);
+		return;
+	}
+	report("instructions", at_once, "together-%u/%s", count, what);
+	report("instructions", at_once / count, "together-each-%u/%s", count, what);
+	report("microseconds", late / 1000, "together-time-%u/%s", count, what);
 }
 
 void together(void)
@@ -267,7 +277,6 @@ void together(void)
 		return;
 	snprintf(path, sizeof(path), "%s/break", dax1);
 	close(new_file(path, SIZE));
-	ll_set_grace(1);
 	for (i = 0; i < ARRAY_SIZE(counts); i++)
 		silent("regions", counts[i], (struct holder){
 			.layout = true, .files = 1, .regions = counts[i], .pages = 1 });
