@@ -490,9 +490,11 @@ impl LeaseContext {
         this.wake_and_retire();
     }
 
-    /// Attaches memory to the leases of the current process that cover `bytes`.
+    /// Attaches memory to the leases of the current process that cover `bytes`. It is mapped from
+    /// `file`.
     pub(crate) fn attach(
         this: &Arc<Self>,
+        file: FileId,
         bytes: Range,
         unit: u64,
         write: bool,
@@ -502,7 +504,7 @@ impl LeaseContext {
         let pinned = bytes.round_out(unit);
         let memory = UniqueArc::<Node>::new_uninit(GFP_KERNEL_ACCOUNT)?;
         let mut inner = this.inner.lock();
-        let (holder, file) = inner.find_covering(&bytes, write)?;
+        let (holder, file) = inner.find_covering(file, &bytes, write)?;
         if !stable {
             drop(inner);
             drop(file);
@@ -699,7 +701,18 @@ impl Inner {
 
     /// Finds leases of the current process that cover a range, through one open file: for writable
     /// memory, through one that is open for writing.
-    fn find_covering(&self, range: &Range, write: bool) -> Result<(Arc<Holder>, ARef<File>)> {
+    ///
+    /// Looks at `file` first, so that nobody has to look at the leases of all others.
+    fn find_covering(
+        &self,
+        file: FileId,
+        range: &Range,
+        write: bool,
+    ) -> Result<(Arc<Holder>, ARef<File>)> {
+        let of_file = self.holders.get(&file);
+        if let Some(Ok(found)) = of_file.map(|holder| self.covering(holder, range, write)) {
+            return Ok(found);
+        }
         let first_byte = Range {
             start: range.start,
             last: range.start,
@@ -707,29 +720,41 @@ impl Inner {
         let mut error = EPERM;
         // Leases of one open file never overlap, so that each comes up once.
         for (_, lease) in self.leases_in(&first_byte) {
-            let holder = &lease.holder;
-            if !holder.is_current(self) || !self.covers(holder, range) {
-                continue;
-            }
-            // What was recalled stays on record until the holder asks anew.
-            let granted = |(part, lease): (Range, ArcBorrow<'_, LeaseNode>)| {
-                self.state_of(&part, &lease) == State::Granted
-            };
-            if !self.leases_of(holder, range).all(granted) {
-                error = EAGAIN;
-                continue;
-            }
-            match holder.state(self).raw.get_file(write) {
-                Ok(file) => return Ok((holder.clone(), file)),
-                Err(EACCES) => error = EACCES,
-                // It is being released.
-                Err(_) => {}
+            match self.covering(&lease.holder, range, write) {
+                Ok(found) => return Ok(found),
+                Err(EPERM) => {}
+                Err(other) => error = other,
             }
         }
         if error == EPERM && !self.current_holds_any() {
             return Err(EOPNOTSUPP);
         }
         Err(error)
+    }
+
+    /// A holder and its file, if leases of it cover a range and may be attached to.
+    fn covering(
+        &self,
+        holder: &Arc<Holder>,
+        range: &Range,
+        write: bool,
+    ) -> Result<(Arc<Holder>, ARef<File>)> {
+        if !holder.is_current(self) || !self.covers(holder, range) {
+            return Err(EPERM);
+        }
+        // What was recalled stays on record until the holder asks anew.
+        let granted = |(part, lease): (Range, ArcBorrow<'_, LeaseNode>)| {
+            self.state_of(&part, &lease) == State::Granted
+        };
+        if !self.leases_of(holder, range).all(granted) {
+            return Err(EAGAIN);
+        }
+        match holder.state(self).raw.get_file(write) {
+            Ok(file) => Ok((holder.clone(), file)),
+            Err(EACCES) => Err(EACCES),
+            // It is being released.
+            Err(_) => Err(EPERM),
+        }
     }
 
     /// Returns whether leases of an open file cover a range without a gap.

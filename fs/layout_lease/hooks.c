@@ -540,9 +540,9 @@ layout_lease_attach(struct file *file, u64 start, u64 last, bool write,
 	filemap_invalidate_lock_shared(inode->i_mapping);
 	scoped_class(layout_context, found, inode)
 		if (found.context)
-			attachment = found.ops->attach(found.context, start,
-						       last, LAYOUT_BREAK_ALIGN,
-						       write,
+			attachment = found.ops->attach(found.context, file,
+						       start, last,
+						       LAYOUT_BREAK_ALIGN, write,
 						       layout_is_stable(inode),
 						       ops, data);
 	filemap_invalidate_unlock_shared(inode->i_mapping);

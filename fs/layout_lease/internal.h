@@ -41,10 +41,10 @@ struct workqueue_struct;
  *	context was withdrawn, since it held nothing
  * @break_end: end it as LAYOUT_BREAK_* says, and drop brk->context
  * @evict: the inode goes away; no lease is left
- * @attach: attach to leases of the current process that cover [start, last],
- *	through a file that is open for writing if @write, unless the filesystem
- *	does not keep the blocks in place (not @stable); breaks meet it in the
- *	range rounded outward to @unit
+ * @attach: attach to leases of the current process that cover [start, last] of
+ *	what is mapped from @file, through a file that is open for writing if
+ *	@write, unless the filesystem does not keep the blocks in place (not
+ *	@stable); breaks meet it in the range rounded outward to @unit
  * @detach: remove an attachment; waits for a call into the consumer
  *
  * All may sleep except @context_get. None is called under flc_lock.
@@ -71,8 +71,9 @@ struct layout_lease_ops {
 	bool (*break_begin)(struct layout_break *brk);
 	void (*break_end)(struct layout_break *brk, unsigned int how);
 	void (*evict)(void *context);
-	struct layout_attachment *(*attach)(void *context, u64 start, u64 last,
-					    u64 unit, bool write, bool stable,
+	struct layout_attachment *(*attach)(void *context, struct file *file,
+					    u64 start, u64 last, u64 unit,
+					    bool write, bool stable,
 					    const struct layout_consumer_ops *ops,
 					    void *data);
 	void (*detach)(struct layout_attachment *attachment);

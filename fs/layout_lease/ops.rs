@@ -142,12 +142,13 @@ with_context! {
     }
 
     fn attach(
-        context, start: u64, last: u64, unit: u64, write: bool, stable: bool,
-        ops: *const bindings::layout_consumer_ops, data: *mut c_void
+        context, file: *mut bindings::file, start: u64, last: u64, unit: u64, write: bool,
+        stable: bool, ops: *const bindings::layout_consumer_ops, data: *mut c_void
     ) -> *mut bindings::layout_attachment {
         // SAFETY: The consumer keeps both until `detach`, which drops what we make of them here.
         let consumer = unsafe { ConsumerRef::new(ops, data) };
-        match LeaseContext::attach(&context, Range { start, last }, unit, write, stable, consumer) {
+        let (file, bytes) = (FileId::new(file), Range { start, last });
+        match LeaseContext::attach(&context, file, bytes, unit, write, stable, consumer) {
             Ok(node) => node.into_foreign().cast(),
             Err(error) => error.to_ptr(),
         }
