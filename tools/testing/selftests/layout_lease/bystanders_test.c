@@ -59,7 +59,7 @@ static int call_swap_boot(const struct ll_call *call)
 
 /* Where the call finds the leased file. */
 enum through {
-	ITSELF, OVERLAY, LOOP
+	ITSELF, OVERLAY, LOOP, SCSI
 };
 
 FIXTURE(bystanders) {
@@ -114,6 +114,7 @@ ROW_THROUGH(OVERLAY, overlay_open_trunc, ll_call_open,
 	    .mode = O_RDWR | O_TRUNC);
 ROW_THROUGH(OVERLAY, overlay_punch, FALLOCATE(LL_PUNCH));
 ROW_THROUGH(LOOP, loop_discard, call_discard);
+ROW_THROUGH(SCSI, scsi_discard, call_discard);
 
 /*
  * What others do meanwhile. The last ones make more wait, if they have to.
@@ -245,6 +246,39 @@ static int attach_loop(char path[PATH_MAX], const char *file)
 	return ll_sh_line(path, PATH_MAX, "losetup -f --show %s", file);
 }
 
+/* The file as a SCSI disk of a target on this machine. */
+#define TARGET	"/sys/kernel/config/target"
+#define CORE	TARGET "/core/fileio_0"
+#define LUN	TARGET "/loopback/naa.6001405000000001/tpgt_1/lun/lun_0"
+
+static int attach_scsi(char path[PATH_MAX], const char *file)
+{
+	return ll_sh("set -e; modprobe -a target_core_file tcm_loop; "
+		     "mountpoint -q /sys/kernel/config || "
+		     "mount -t configfs none /sys/kernel/config; "
+		     "mkdir -p " CORE "/layout_lease; cd " CORE "/layout_lease; "
+		     "echo fd_dev_name=%s,fd_dev_size=%lld >control; "
+		     "echo 1 >enable; echo 1 >attrib/emulate_tpu; "
+		     "echo 1 >attrib/emulate_tpws; "
+		     "mkdir -p " LUN "; "
+		     "echo naa.6001405000000002 >" LUN "/../../nexus; "
+		     "ln -s " CORE "/layout_lease " LUN "/port; "
+		     "udevadm settle 2>/dev/null || :", file, LEN) ?:
+		ll_sh_soon("until grep -q LIO-ORG /sys/block/sd*/device/vendor; "
+			   "do sleep 0.1; done") ?:
+		ll_sh_line(path, PATH_MAX, "for v in /sys/block/sd*/device/vendor; "
+			   "do grep -q LIO-ORG $v && v=${v#/sys/block/} && "
+			   "echo /dev/${v%%%%/*}; done");
+}
+
+static void detach_scsi(void)
+{
+	ll_sh("test -d " LUN " || exit 0; rm " LUN "/port; rmdir " LUN " "
+	      TARGET "/loopback/naa.6001405000000001/tpgt_1 "
+	      TARGET "/loopback/naa.6001405000000001 "
+	      CORE "/layout_lease " CORE);
+}
+
 FIXTURE_SETUP(bystanders)
 {
 	const char *dir = getenv("DAX1");
@@ -253,6 +287,8 @@ FIXTURE_SETUP(bystanders)
 	LL_NEEDS_FS(variant->fs);
 	if (variant->through == LOOP && access("/dev/loop-control", F_OK))
 		SKIP(return, "no CONFIG_BLK_DEV_LOOP");
+	if (variant->through == SCSI && ll_sh("modprobe -q tcm_loop"))
+		SKIP(return, "no CONFIG_LOOPBACK_TARGET");
 	LL_ENV_INIT(&self->env, true);
 	strcpy(self->path, self->env.path);
 	snprintf(self->unrelated, sizeof(self->unrelated), "%s.3",
@@ -273,6 +309,8 @@ FIXTURE_SETUP(bystanders)
 		ASSERT_EQ(0, ll_make(self->path, LL_PAGES, 0));
 	} else if (variant->through == LOOP) {
 		ASSERT_EQ(0, attach_loop(self->path, self->env.path));
+	} else if (variant->through == SCSI) {
+		ASSERT_EQ(0, attach_scsi(self->path, self->env.path));
 	}
 }
 
@@ -287,6 +325,8 @@ FIXTURE_TEARDOWN(bystanders)
 	rmdir(self->bind);
 	if (variant->through == LOOP)
 		ll_sh("losetup -d %s", self->path);
+	if (variant->through == SCSI)
+		detach_scsi();
 	ll_env_exit(&self->env);
 	if (self->held.map)
 		munmap(self->held.map, LEN);

@@ -320,7 +320,6 @@ int ll_sh_within(const char *cmd, int ms)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* To uid 65534 and no capability. */
 __u32 ll_crc32(__u32 polynomial, __u32 crc, const void *buf, size_t len)
 {
 	const unsigned char *p = buf;
@@ -332,6 +331,7 @@ __u32 ll_crc32(__u32 polynomial, __u32 crc, const void *buf, size_t len)
 	return crc;
 }
 
+/* To uid 65534 and no capability. */
 int ll_drop_privileges(void)
 {
 	if (setgroups(0, NULL) || setresgid(65534, 65534, 65534) ||
