@@ -189,19 +189,25 @@ void breaks(void)
 	unlink(path);
 }
 
-/* How long after the deadline a change has done what it waited to do. */
+/*
+ * How long after the deadline a change has done what it waited to do. A deadline
+ * is in whole milliseconds, so that less than one of them before it is in time.
+ */
 void deadlines(void)
 {
 	static const int grace[] = { 1, 5, 45 };
 	struct holder h = { .layout = true, .files = 1, .regions = 1, .pages = 256 };
-	unsigned long t, late, most;
 	struct ll_proc p;
 	unsigned int i, n;
+	unsigned long t;
+	long late, most;
 
-	if (!has_leases || !wanted("late-") || !start_holder(&p, &h))
+	if (!has_leases || !wanted("late-"))
 		return;
 	snprintf(path, sizeof(path), "%s/break", dax1);
 	close(new_file(path, SIZE));
+	if (!start_holder(&p, &h))
+		return;
 	for (i = 0; i < ARRAY_SIZE(grace); i++) {
 		ll_set_grace(grace[i]);
 		most = 0;
