@@ -147,34 +147,35 @@ static int check_folio(struct folio *folio, struct address_space *mapping)
 	return 0;
 }
 
-static int check_pages(struct page **pages, int nr,
+static int check_pages(struct umem_pieces *pieces, struct page **pages, int nr,
 		       struct address_space *mapping)
 {
-	struct folio *folio = NULL;
-	int i, err;
+	struct page *page;
+	int i, err = 0;
 
-	for (i = 0; i < nr; i++) {
-		if (folio != page_folio(pages[i])) {
-			folio = page_folio(pages[i]);
-			err = check_folio(folio, mapping);
-			if (err)
-				return err;
-		}
-		if (PageHWPoison(pages[i]))
-			return -EHWPOISON;
+	if (pieces->extent) {
+		err = check_folio(page_folio(pages[0]), mapping);
+		for (page = pages[0]; !err && page < pages[0] + nr; page++)
+			if (PageHWPoison(page))
+				err = -EHWPOISON;
+		return err;
 	}
-	return 0;
+	for (i = 0; i < nr && !err; i++)
+		err = check_folio(page_folio(pages[i]), mapping) ?:
+		      (PageHWPoison(pages[i]) ? -EHWPOISON : 0);
+	return err;
 }
 
 /*
  * pin_user_pages() of one mapping of a file. A huge entry of a DAX file is one
- * folio, in the file as in memory: of that only the first page is looked up.
+ * folio, in the file as in memory: an extent, of which only the first page is
+ * looked up.
  */
-static int pin_pages(unsigned long addr, unsigned long nr,
-		     unsigned int gup_flags, struct page **pages)
+static int pin_pages(struct umem_pieces *pieces, unsigned long addr,
+		     unsigned long nr, unsigned int gup_flags,
+		     struct page **pages)
 {
 	struct folio *folio;
-	unsigned long i;
 	int ret;
 
 	ret = pin_user_pages(addr, 1, gup_flags, pages);
@@ -186,8 +187,7 @@ static int pin_pages(unsigned long addr, unsigned long nr,
 			     folio_page_idx(folio, pages[0]));
 		if (folio_add_pins(folio, nr - 1))
 			return 1;
-		for (i = 1; i < nr; i++)
-			pages[i] = pages[0] + i;
+		pieces->extent = true;
 		return nr;
 	}
 
@@ -227,13 +227,13 @@ static int pin_piece(struct umem_pieces *pieces, const struct umem_piece *piece,
 	/* A read fault in a hole or an unwritten block finds the zero page. */
 	if (vma->vm_flags & VM_WRITE)
 		gup_flags |= FOLL_WRITE;
-	pinned = pin_pages(addr, nr, gup_flags, pages);
-	ret = check_pages(pages, pinned, piece->mapping) ?: pinned;
+	pinned = pin_pages(pieces, addr, nr, gup_flags, pages);
+	ret = check_pages(pieces, pages, pinned, piece->mapping) ?: pinned;
 	/* Asked when it was attached, and now that the pages are pinned. */
 	if (ret > 0 && !layout_is_stable(file_inode(vma->vm_file)))
 		ret = -EOPNOTSUPP;
 	if (ret < 0 && pinned > 0)
-		unpin_user_pages(pages, pinned);
+		umem_lease_unpin(pieces, pages, pinned);
 unlock:
 	mmap_read_unlock(mm);
 	return ret;
@@ -245,7 +245,7 @@ unlock:
  * @addr: address of the first page, behind what was pinned before
  * @nr: how many pages at most
  * @gup_flags: FOLL_WRITE or 0
- * @pages: filled in
+ * @pages: filled in, for umem_lease_append() or umem_lease_unpin()
  *
  * Return: how many pages were pinned, or -errno. When the pages are in the
  *	scatter list or unpinned again, the caller calls umem_lease_pinned().
@@ -256,6 +256,8 @@ int umem_lease_pin(struct umem_pieces *pieces, unsigned long addr,
 {
 	const struct umem_piece *piece;
 
+	pieces->extent = false;
+	pieces->appended = 0;
 	while (pieces->next < pieces->nr &&
 	       addr >= pieces->piece[pieces->next].end)
 		pieces->next++;
@@ -267,6 +269,36 @@ int umem_lease_pin(struct umem_pieces *pieces, unsigned long addr,
 		nr = min(nr, (piece->start - addr) >> PAGE_SHIFT);
 	}
 	return pin_user_pages_fast(addr, nr, gup_flags | FOLL_LONGTERM, pages);
+}
+
+/* umem_lease_append() of an extent, which is one entry unless that gets too long. */
+int umem_lease_append_extent(struct ib_umem *umem, struct umem_pieces *pieces,
+			     struct page *page, unsigned int nr,
+			     unsigned long left)
+{
+	unsigned int max = ALIGN_DOWN(ib_dma_max_seg_size(umem->ibdev),
+				      PAGE_SIZE);
+	struct sg_append_table *append = &umem->sgt_append;
+	unsigned int more, done;
+	int ret;
+
+	for (done = 0; done < nr; done += 1 + more) {
+		struct page *first = page + done;
+
+		ret = sg_alloc_append_table_from_pages(append, &first, 1, 0,
+						       PAGE_SIZE, max,
+						       left + nr - done - 1,
+						       GFP_KERNEL);
+		if (ret)
+			return ret;
+		more = min(nr - done - 1,
+			   (max - append->prv->length) >> PAGE_SHIFT);
+		append->prv->length += more << PAGE_SHIFT;
+		pieces->appended = done + 1 + more;
+	}
+	if (!left)
+		sg_mark_end(append->prv);
+	return 0;
 }
 
 /**

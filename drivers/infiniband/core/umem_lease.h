@@ -36,6 +36,12 @@ struct umem_pieces {
 	unsigned int max;
 	/* The first one that is not pinned. */
 	unsigned int next;
+	/*
+	 * What was pinned last is an extent, pages of one folio of which only the
+	 * first is in the page list; and so many of them are in the scatter list.
+	 */
+	bool extent;
+	unsigned int appended;
 	/* Of layout_pin_begin(). */
 	bool in_section;
 	int section;
@@ -46,6 +52,44 @@ static inline void umem_pieces_free(struct umem_pieces *pieces)
 {
 	if (unlikely(pieces->piece))
 		kvfree(pieces->piece);
+}
+
+int umem_lease_append_extent(struct ib_umem *umem, struct umem_pieces *pieces,
+			     struct page *page, unsigned int nr,
+			     unsigned long left);
+
+/**
+ * umem_lease_append - add pages to the scatter list of a umem
+ * @umem: the umem
+ * @pieces: what umem_lease_pin() was given, or without any
+ * @pages: what was pinned
+ * @nr: how many pages
+ * @left: how many pages there will be behind them
+ *
+ * Return: 0, or -ENOMEM: umem_lease_unpin() what was not added.
+ */
+static inline int umem_lease_append(struct ib_umem *umem,
+				    struct umem_pieces *pieces,
+				    struct page **pages, unsigned int nr,
+				    unsigned long left)
+{
+	if (IS_ENABLED(CONFIG_INFINIBAND_LAYOUT_LEASE) && pieces->extent)
+		return umem_lease_append_extent(umem, pieces, pages[0], nr, left);
+	return sg_alloc_append_table_from_pages(&umem->sgt_append, pages, nr, 0,
+						nr << PAGE_SHIFT,
+						ib_dma_max_seg_size(umem->ibdev),
+						left, GFP_KERNEL);
+}
+
+/* Unpin what was pinned last, as far as it is not in the scatter list. */
+static inline void umem_lease_unpin(struct umem_pieces *pieces,
+				    struct page **pages, unsigned int nr)
+{
+	if (IS_ENABLED(CONFIG_INFINIBAND_LAYOUT_LEASE) && pieces->extent)
+		unpin_user_page_range_dirty_lock(pages[0] + pieces->appended,
+						 nr - pieces->appended, false);
+	else
+		unpin_user_pages_dirty_lock(pages, nr, false);
 }
 
 #ifdef CONFIG_INFINIBAND_LAYOUT_LEASE
