@@ -531,11 +531,16 @@ static bool lockup_begins(int log)
 /* A grace period of RCU takes long: rxe must not stop before its readers. */
 DEVICE_TEST(takes_long)
 {
+	struct ibv_mw *mw = ibv_alloc_mw(self->env.rdma.pd, IBV_MW_TYPE_1);
 	struct ll_result res;
 	int log;
 
 	if (ll_sh("modinfo test_lockup >/dev/null 2>&1"))
 		SKIP(return, "no CONFIG_TEST_LOCKUP");
+	/* rxe waits for nobody if nobody refers to the region. */
+	if (mw)
+		ASSERT_EQ(IBV_WC_SUCCESS, ll_bind_mw(&self->env.rdma, mw,
+						     self->held.mr));
 	log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	ASSERT_LE(0, lseek(log, 0, SEEK_END));
 	ASSERT_EQ(0, ll_sh("modprobe test_lockup time_secs=15 state=R "
@@ -549,6 +554,8 @@ DEVICE_TEST(takes_long)
 	ASSERT_EQ(0, ll_done(&self->env.helper, 2 * LL_SOON_MS, &res));
 	EXPECT_EQ(0, res.ret);
 	EXPECT_EQ(LAYOUT_LEASE_REVOKED, ll_state(self->held.fd));
+	if (mw)
+		EXPECT_EQ(0, ibv_dealloc_mw(mw));
 	EXPECT_EQ(0, ibv_dereg_mr(self->held.mr));
 }
 

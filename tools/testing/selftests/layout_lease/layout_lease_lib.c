@@ -1313,6 +1313,31 @@ static int peer_op(struct ll_rdma *r, enum ibv_wr_opcode op, const void *raddr,
 			  rkey);
 }
 
+#define MW_ACCESS	(IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | \
+			 IBV_ACCESS_REMOTE_ATOMIC)
+
+int ll_bind_mw(struct ll_rdma *r, struct ibv_mw *mw, struct ibv_mr *mr)
+{
+	struct ibv_mw_bind_info info = {
+		.mr = mr,
+		.addr = (uintptr_t)mr->addr,
+		.length = mr->length,
+		.mw_access_flags = MW_ACCESS,
+	};
+	struct ibv_mw_bind bind = { .bind_info = info };
+	struct ibv_send_wr *bad, wr = {
+		.opcode = IBV_WR_BIND_MW,
+		.bind_mw = { mw, ibv_inc_rkey(mw->rkey), info },
+	};
+
+	if (mw->type == IBV_MW_TYPE_1 ? ibv_bind_mw(r->qp[LL_B], mw, &bind) :
+	    ibv_post_send(r->qp[LL_B], &wr, &bad))
+		return LL_TIMEOUT;
+	if (mw->type == IBV_MW_TYPE_2)
+		mw->rkey = wr.bind_mw.rkey;
+	return ll_wait_wc(r, LL_B, LL_SOON_MS, NULL);
+}
+
 int ll_rdma_write(struct ll_rdma *r, const void *raddr, __u32 rkey,
 		  size_t len, unsigned char byte)
 {

@@ -216,6 +216,8 @@ int ll_post(struct ll_rdma *r, int side, enum ibv_wr_opcode op,
 int ll_rdma_op(struct ll_rdma *r, int side, enum ibv_wr_opcode op,
 	       const void *laddr, __u32 lkey, size_t len, const void *raddr,
 	       __u32 rkey);
+/* To all of the region; a window of type 2 is bound by a work request. */
+int ll_bind_mw(struct ll_rdma *r, struct ibv_mw *mw, struct ibv_mr *mr);
 /* The peer writes len times byte, or reads. */
 int ll_rdma_write(struct ll_rdma *r, const void *raddr, __u32 rkey,
 		  size_t len, unsigned char byte);

@@ -171,32 +171,6 @@ REVOKED_TEST(local_receive)
 	EXPECT_EQ(0, ibv_dereg_mr(self->mr));
 }
 
-#define MW_ACCESS	(IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | \
-			 IBV_ACCESS_REMOTE_ATOMIC)
-
-/* All of the region; a window of type 2 is bound by a work request. */
-static int bind_mw(struct ll_rdma *r, struct ibv_mw *mw, struct ibv_mr *mr)
-{
-	struct ibv_mw_bind_info info = {
-		.mr = mr,
-		.addr = (uintptr_t)mr->addr,
-		.length = mr->length,
-		.mw_access_flags = MW_ACCESS,
-	};
-	struct ibv_mw_bind bind = { .bind_info = info };
-	struct ibv_send_wr *bad, wr = {
-		.opcode = IBV_WR_BIND_MW,
-		.bind_mw = { mw, ibv_inc_rkey(mw->rkey), info },
-	};
-
-	if (mw->type == IBV_MW_TYPE_1 ? ibv_bind_mw(r->qp[LL_B], mw, &bind) :
-	    ibv_post_send(r->qp[LL_B], &wr, &bad))
-		return LL_TIMEOUT;
-	if (mw->type == IBV_MW_TYPE_2)
-		mw->rkey = wr.bind_mw.rkey;
-	return ll_wait_wc(r, LL_B, LL_SOON_MS, NULL);
-}
-
 /* A window is shut together with the region behind it. */
 static void window(struct __test_metadata *_metadata,
 		   FIXTURE_DATA(revoked) *self, enum ibv_mw_type type)
@@ -205,7 +179,7 @@ static void window(struct __test_metadata *_metadata,
 
 	if (!mw)
 		SKIP(return, "no memory windows: %s", strerror(errno));
-	ASSERT_EQ(IBV_WC_SUCCESS, bind_mw(self->r, mw, self->mr));
+	ASSERT_EQ(IBV_WC_SUCCESS, ll_bind_mw(self->r, mw, self->mr));
 	ASSERT_EQ(IBV_WC_SUCCESS, ll_rdma_write(self->r, self->map, mw->rkey, 8,
 						2));
 	ASSERT_TRUE(ll_file_is(self->env.path, 0, 8, 2));
@@ -238,7 +212,7 @@ static void window_bound_late(struct __test_metadata *_metadata,
 	if (!mw)
 		SKIP(return, "no memory windows: %s", strerror(errno));
 	ASSERT_REVOKE();
-	EXPECT_NE(IBV_WC_SUCCESS, bind_mw(self->r, mw, self->mr));
+	EXPECT_NE(IBV_WC_SUCCESS, ll_bind_mw(self->r, mw, self->mr));
 	EXPECT_EQ(0, ll_rdma_connect(self->r));
 	EXPECT_TRUE(ll_rkey_is_dead(self->r, self->map, mw->rkey));
 	EXPECT_EQ(0, ibv_dealloc_mw(mw));
