@@ -108,6 +108,8 @@ if [ -n "${PROFILE:-}" ]; then
 	exit
 fi
 
+! is_debian || run "$TOP/scripts/toolchain.sh" packages python3-matplotlib
+
 # Two at a time: each has one thread.
 for fs in "${filesystems[@]}"; do
 	begin=$SECONDS
