@@ -233,4 +233,108 @@ TEST_F_TIMEOUT(mapping, breaks, 240)
 			run(_metadata, self, variant, &ops[i]);
 }
 
+/* How many pages of the machine are pinned for DMA? */
+static long long pinned(void)
+{
+	char line[64];
+
+	if (ll_sh_line(line, sizeof(line),
+		       "echo 1 >/proc/sys/vm/stat_refresh; awk '"
+		       "/nr_foll_pin_acquired/ { n += $2 } "
+		       "/nr_foll_pin_released/ { n -= $2 } "
+		       "END { print n }' /proc/vmstat"))
+		return -1;
+	return atoll(line);
+}
+
+/* What a device writes at @pos of a region is there, and nowhere else. */
+static void write_at(struct __test_metadata *_metadata,
+		     FIXTURE_DATA(mapping) *self, struct ibv_mr *mr,
+		     long long pos)
+{
+	char *start = mr->addr, *end = start + mr->length;
+	char *at = self->map + pos;
+
+	if (at < start || at >= end)
+		return;
+	EXPECT_EQ(IBV_WC_SUCCESS, ll_rdma_write(&self->env.rdma, at, mr->rkey,
+						1, 0x55));
+	EXPECT_EQ(0x55, ll_file_byte(self->path, pos))
+		TH_LOG("at %lld", pos);
+	if (pos > 0)
+		EXPECT_EQ(0x33, at[-1]);
+	if (pos < SIZE - 1)
+		EXPECT_EQ(0x33, at[1]);
+	*at = 0x33;
+}
+
+/*
+ * Regions that begin and end anywhere, in entries of 2 MiB, in single pages
+ * (from 2 to 4 MiB, where one is mapped alone before), and across these.
+ */
+TEST_F_TIMEOUT(mapping, regions_anywhere, 240)
+{
+	static const struct {
+		long long pos, len;
+	} regions[] = {
+		{ 0, SIZE },
+		{ 0, HUGE },
+		{ 17, HUGE },
+		{ HUGE - 1, 2 },
+		{ HUGE - 4 * KB, 4 * KB + 1 },
+		{ HUGE / 2 + 5, 3 * HUGE + 100 },
+		{ 3 * MB + 1, MB },
+		{ 4 * MB - 1, 2 },
+		{ 5 * MB + 123, 2 * MB - 4 * KB },
+		{ SIZE - 1, 1 },
+	};
+	struct neighbour n = { self->path, variant->neighbour };
+	long long before, pos, mixed = HUGE + MB;
+	struct ll_result res;
+	struct ibv_mr *mr;
+	char *small;
+	size_t i;
+
+	self->fd = open(self->path, O_RDWR | O_CREAT, 0600);
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, fallocate(self->fd, 0, 0, SIZE));
+	small = map_how(self->fd, SMALL_PAGES);
+	small[mixed] = 0x33;
+	self->map = map_how(self->fd, variant->owner);
+	memset(self->map, 0x33, SIZE);
+	ASSERT_EQ(variant->owner == HUGE_PAGES ? SIZE - HUGE : 0,
+		  huge(self->map));
+	if (n.how != NOT) {
+		ASSERT_EQ(0, ll_proc_start(&self->neighbour, load, &n));
+		ASSERT_EQ(0, ll_get(self->neighbour.sock, LL_SOON_MS));
+	}
+	ASSERT_EQ(0, ll_lease(self->fd, F_RDLCK, 0, 0));
+	before = pinned();
+
+	for (i = 0; i < ARRAY_SIZE(regions); i++) {
+		mr = ll_reg(&self->env.rdma, self->map + regions[i].pos,
+			    regions[i].len, LL_ACCESS);
+		ASSERT_NE(NULL, mr) TH_LOG("%zu: %s", i, strerror(errno));
+		EXPECT_LT(before, pinned());
+		write_at(_metadata, self, mr, regions[i].pos);
+		write_at(_metadata, self, mr,
+			 regions[i].pos + regions[i].len - 1);
+		for (pos = HUGE / 2; pos < SIZE; pos += HUGE / 2) {
+			write_at(_metadata, self, mr, pos - 1);
+			write_at(_metadata, self, mr, pos);
+		}
+		EXPECT_EQ(0, ibv_dereg_mr(mr));
+		EXPECT_EQ(before, pinned()) TH_LOG("%zu", i);
+	}
+	/* And none that a layout change would wait for. */
+	ll_send(&self->env.helper, LL_OP_TRUNCATE, self->path, 0, 0, 0);
+	ASSERT_EQ(0, ll_done(&self->env.helper, LL_SOON_MS, &res));
+	EXPECT_EQ(0, res.ret);
+	if (n.how != NOT)
+		ll_proc_stop(&self->neighbour);
+	munmap(small, SIZE);
+	munmap(self->map, SIZE);
+	close(self->fd);
+}
+
 TEST_HARNESS_MAIN
