@@ -41,6 +41,9 @@
  */
 static DEFINE_XARRAY_ALLOC1(holders);
 
+atomic_t layout_holders_by_pid[LAYOUT_HOLDERS_BY_PID];
+EXPORT_SYMBOL_GPL(layout_holders_by_pid);
+
 /* Somebody waits for the process, and its death would end that: a break, or a lease. */
 #define HOLDER_WATCHED	XA_MARK_1
 
@@ -72,6 +75,12 @@ struct layout_holder {
 	struct eventfd_ctx *event;
 	bool event_given;
 };
+
+static atomic_t *by_pid(const struct layout_holder *holder)
+{
+	return &layout_holders_by_pid[holder->lease.c.flc_pid %
+				      LAYOUT_HOLDERS_BY_PID];
+}
 
 /* A reference to the open file, unless its last one is gone: it is released then. */
 static struct file *get_file_of(const struct layout_holder *holder)
@@ -214,6 +223,7 @@ struct layout_holder *layout_holder_alloc(const struct layout_lease_ops *ops,
 	holder->fd = fd;
 	holder->ops = ops;
 	__module_get(ops->owner);
+	atomic_inc(by_pid(holder));
 	static_branch_deferred_inc(&layout_lease_key);
 	return holder;
 
@@ -232,6 +242,7 @@ void layout_holder_free(struct layout_holder *holder)
 {
 	struct module *owner = holder->ops->owner;
 
+	atomic_dec(by_pid(holder));
 	xa_erase(&holders, holder->id);
 	put_pid(holder->fown.pid);
 	put_ucounts(holder->ucounts);

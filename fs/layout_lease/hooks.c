@@ -267,20 +267,30 @@ static const char *why_unstable(const struct inode *inode)
 	return "blocks-move";
 }
 
+/* Why nothing can be attached that is -EOPNOTSUPP, as a word. */
+static const char *why_refused(struct inode *inode)
+{
+	if (!layout_is_stable(inode))
+		return why_unstable(inode);
+	return layout_inode_is_leased(inode) ? "other-process" : "no-lease";
+}
+
 /**
  * layout_lease_refused - tell the tracepoint why something is -EOPNOTSUPP
  * @inode: the file
  * @start: first byte
  * @last: last byte, inclusive
- * @why: as a word
+ * @why: as a word; NULL: nothing can be attached by the current process
  *
  * The error itself has to be the same for all of them: libraries fall back to
  * something else on it.
  */
-void layout_lease_refused(const struct inode *inode, u64 start, u64 last,
+void layout_lease_refused(struct inode *inode, u64 start, u64 last,
 			  const char *why)
 {
-	trace_layout_lease_refuse(inode, start, last, why);
+	if (trace_layout_lease_refuse_enabled())
+		trace_layout_lease_refuse(inode, start, last,
+					  why ?: why_refused(inode));
 }
 EXPORT_SYMBOL_GPL(layout_lease_refused);
 
@@ -496,14 +506,6 @@ void layout_lease_evict(struct inode *inode)
  * Consumers
  */
 
-/* Why nothing can be attached that is -EOPNOTSUPP, as a word. */
-static const char *why_refused(struct inode *inode)
-{
-	if (!layout_is_stable(inode))
-		return why_unstable(inode);
-	return layout_inode_is_leased(inode) ? "other-process" : "no-lease";
-}
-
 /**
  * layout_lease_attach - tie pages about to be pinned to a lease
  * @file: the file that the pages are mapped from
@@ -551,8 +553,7 @@ layout_lease_attach(struct file *file, u64 start, u64 last, bool write,
 	if (attachment != ERR_PTR(-EOPNOTSUPP))
 		return attachment;
 refused:
-	if (trace_layout_lease_refuse_enabled())
-		layout_lease_refused(inode, start, last, why_refused(inode));
+	layout_lease_refused(inode, start, last, NULL);
 	return attachment;
 }
 EXPORT_SYMBOL_GPL(layout_lease_attach);

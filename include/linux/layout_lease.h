@@ -17,6 +17,7 @@
 #ifndef _LINUX_LAYOUT_LEASE_H
 #define _LINUX_LAYOUT_LEASE_H
 
+#include <linux/atomic.h>
 #include <linux/compiler.h>
 #include <linux/fcntl.h>
 #include <linux/fs.h>
@@ -119,6 +120,10 @@ struct layout_consumer_ops {
 
 extern struct static_key_false_deferred layout_lease_key;
 
+/* In holders.c: how many holders there are, by the number of their process */
+#define LAYOUT_HOLDERS_BY_PID	1024
+extern atomic_t layout_holders_by_pid[LAYOUT_HOLDERS_BY_PID];
+
 /* fcntl(2), in request.rs */
 int fcntl_setlayout(unsigned int fd, struct file *file,
 		    struct layout_lease __user *uarg);
@@ -151,7 +156,7 @@ layout_lease_attach(struct file *file, u64 start, u64 last, bool write,
 		    const struct layout_consumer_ops *ops, void *data);
 void layout_lease_detach(struct layout_attachment *attachment);
 bool layout_is_stable(struct inode *inode);
-void layout_lease_refused(const struct inode *inode, u64 start, u64 last,
+void layout_lease_refused(struct inode *inode, u64 start, u64 last,
 			  const char *why);
 int layout_pin_begin(void);
 void layout_pin_end(int section);
@@ -159,6 +164,20 @@ void layout_pin_end(int section);
 static inline bool layout_leases_exist(void)
 {
 	return static_branch_unlikely(&layout_lease_key.key);
+}
+
+/**
+ * layout_leases_held - may the current process hold leases?
+ *
+ * Whoever registers memory that is no file's is not made to look for files then.
+ *
+ * Return: false if it holds none. Others share its place in the table.
+ */
+static inline bool layout_leases_held(void)
+{
+	return layout_leases_exist() &&
+		atomic_read(&layout_holders_by_pid[current->tgid %
+						   LAYOUT_HOLDERS_BY_PID]);
 }
 
 /**
@@ -390,6 +409,11 @@ static inline void layout_revoke_pagemap(const struct dev_pagemap *pgmap)
 #else /* !CONFIG_LAYOUT_LEASE_HOOKS */
 
 static inline bool layout_leases_exist(void)
+{
+	return false;
+}
+
+static inline bool layout_leases_held(void)
 {
 	return false;
 }

@@ -94,7 +94,7 @@ static int attach_piece(struct ib_umem *umem, const struct umem_piece *piece)
 			       pos + (last - first), umem->writable);
 }
 
-/* umem_lease_attach(), where somebody holds a lease. */
+/* umem_lease_attach() of a process that may hold leases. */
 int __umem_lease_attach(struct ib_umem *umem, struct umem_pieces *pieces)
 {
 	unsigned long end = PAGE_ALIGN(umem->address + umem->length);
@@ -326,8 +326,8 @@ void umem_lease_refused(unsigned long addr, bool revocable, int err)
 			why = "driver";
 		else if (!vma_is_leasable(vma))
 			why = "private-mapping";
-		else if (!layout_leases_exist())
-			why = "no-lease";
+		else if (!layout_leases_held())
+			why = NULL;
 		else
 			why = "page";	/* shared by files, or going away */
 		pos = (u64)linear_page_index(vma, addr) << PAGE_SHIFT;

@@ -108,7 +108,7 @@ int umem_lease_fill_res(struct sk_buff *msg, struct ib_umem *umem);
  * @umem: the umem, before any page is pinned
  * @pieces: filled in, for umem_pieces_free()
  *
- * Where nobody holds a lease nothing is looked for: pinning refuses those pieces.
+ * Who holds no lease is not made to look for any: pinning refuses those pieces.
  *
  * Return: 0, with umem->lease set if there are any, or what
  *	layout_lease_attach() says.
@@ -116,7 +116,7 @@ int umem_lease_fill_res(struct sk_buff *msg, struct ib_umem *umem);
 static inline int umem_lease_attach(struct ib_umem *umem,
 				    struct umem_pieces *pieces)
 {
-	return layout_leases_exist() ? __umem_lease_attach(umem, pieces) : 0;
+	return layout_leases_held() ? __umem_lease_attach(umem, pieces) : 0;
 }
 
 /**
