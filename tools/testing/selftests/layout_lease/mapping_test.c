@@ -223,7 +223,7 @@ static void run(struct __test_metadata *_metadata,
 	EXPECT_EQ(0, close(self->fd));
 }
 
-TEST_F_TIMEOUT(mapping, breaks, 240)
+TEST_F_TIMEOUT(mapping, breaks, 480)
 {
 	bool xfs = ll_is_xfs();
 	size_t i;
