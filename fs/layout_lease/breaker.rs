@@ -219,8 +219,8 @@ impl LeaseContext {
         let left = deadline.saturating_sub(now_ms());
         // More than a signed int is infinity there; the worker looks again.
         let left = msecs_to_jiffies(left.min(i32::MAX as u64) as u32);
-        // A timer is late by up to an eighth of its time, or by a tick if that is short. So it comes
-        // as much early, and the worker looks again.
+        // A timer is late by up to an eighth of its time, or by a tick if that is short. So it
+        // comes as much early, and the worker looks again.
         let delay = match left {
             ..=1 => left,
             2..PRECISE_JIFFIES => left - 1,

@@ -817,8 +817,8 @@ impl Inner {
     }
 
     /// Puts a lease, or none, in the place of what an open file has in `range`. [`ENOLCK`] if the
-    /// user has too many leases then, [`ENOBUFS`] if `prealloc` is not enough; nothing is changed in
-    /// these cases.
+    /// user has too many leases then, [`ENOBUFS`] if `prealloc` is not enough; nothing is changed
+    /// in these cases.
     fn replace(
         &mut self,
         holder: &Arc<Holder>,

@@ -104,7 +104,8 @@ with_context! {
         context, file: *mut bindings::file, start: u64, last: u64, revoke: bool
     ) -> c_int {
         let range = Range { start, last };
-        from_result(|| LeaseContext::unlock(&context, FileId::new(file), &range, revoke).map(|()| 0))
+        let file = FileId::new(file);
+        from_result(|| LeaseContext::unlock(&context, file, &range, revoke).map(|()| 0))
     }
 
     fn get(
