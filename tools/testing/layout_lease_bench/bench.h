@@ -88,7 +88,7 @@ void fill_small(int fd, size_t size);
 char *anonymous(size_t size, int advice);
 int device_dax(void);
 int lease(int fd, int type, unsigned long start, unsigned long len);
-/* A lease on a file that nobody measures, and none any more. */
+/* Another process has a lease on a file that nobody measures, and none any more. */
 void lease_elsewhere(void);
 void no_lease_elsewhere(void);
 

@@ -163,21 +163,29 @@ int lease(int fd, int type, unsigned long start, unsigned long len)
 	return fcntl(fd, F_SETLAYOUT, &arg);
 }
 
-static int elsewhere = -1;
+static struct ll_proc elsewhere;
+
+static void hold_lease(int sock, void *path)
+{
+	int fd = new_file(path, 64 * KB);
+
+	ll_put(sock, lease(fd, F_RDLCK, 0, 0) ? -errno : 0);
+	pause();
+}
 
 void lease_elsewhere(void)
 {
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%s/elsewhere", dax2);
-	elsewhere = new_file(path, 64 * KB);
-	if (lease(elsewhere, F_RDLCK, 0, 0))
-		failed(strerror(errno), "a lease on another file");
+	if (ll_proc_start(&elsewhere, hold_lease, path) ||
+	    ll_get(elsewhere.sock, LL_SOON_MS))
+		failed("not granted", "a lease on another file");
 }
 
 void no_lease_elsewhere(void)
 {
-	close(elsewhere);
+	ll_proc_stop(&elsewhere);
 	/* What it switched on is switched off with a delay. */
 	ll_sleep_ms(2500);
 }
