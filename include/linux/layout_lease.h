@@ -202,6 +202,8 @@ static inline bool layout_inode_is_leased(struct inode *inode)
  * others than that. Asked by what is so short that layout_op_begin() and
  * layout_op_end() would count. Whoever met leases without them would still wait, but
  * with locks held, as layout_break() says.
+ *
+ * Return: false if it cannot.
  */
 static inline bool layout_op_needed(const struct inode *inode)
 {
