@@ -63,12 +63,13 @@ void model_forget(struct desc *d)
 	d->holder = 0;
 }
 
-/* Of two leases one is exclusive, granted or not. */
-static bool opposes(const struct desc *d, unsigned int lo, unsigned int hi,
-		    int kind)
+/* A lease there and one of this kind are not both shared; live: if it was not revoked. */
+static bool conflicts(const struct desc *d, unsigned int lo, unsigned int hi,
+		      int kind, bool live)
 {
 	for (; lo < hi; lo++)
 		if (d->piece[lo].id &&
+		    !(live && d->piece[lo].state == LAYOUT_LEASE_REVOKED) &&
 		    (kind == F_WRLCK || d->piece[lo].kind == F_WRLCK))
 			return true;
 	return false;
@@ -87,17 +88,6 @@ static void replace(struct desc *d, unsigned int lo, unsigned int hi, int kind,
 		d->piece[i] = piece;
 }
 
-static bool conflicts(const struct desc *d, unsigned int lo, unsigned int hi,
-		      int kind)
-{
-	for (; lo < hi; lo++)
-		if (d->piece[lo].id &&
-		    d->piece[lo].state != LAYOUT_LEASE_REVOKED &&
-		    (kind == F_WRLCK || d->piece[lo].kind == F_WRLCK))
-			return true;
-	return false;
-}
-
 static int model_grant(struct desc *d, unsigned int lo, unsigned int hi,
 		       int kind)
 {
@@ -110,12 +100,12 @@ static int model_grant(struct desc *d, unsigned int lo, unsigned int hi,
 	for (other = world->desc; other < world->desc + DESCS; other++)
 		if (other->holder && other->file == d->file &&
 		    !is_alive(other->holder) &&
-		    opposes(other, lo, hi, kind))
+		    conflicts(other, lo, hi, kind, false))
 			model_forget(other);
 	for (other = world->desc; other < world->desc + DESCS; other++)
 		if (other->holder && other->file == d->file &&
 		    other->holder != me.serial &&
-		    conflicts(other, lo, hi, kind))
+		    conflicts(other, lo, hi, kind, true))
 			return EAGAIN;
 	after = *d;
 	replace(&after, lo, hi, kind, LAYOUT_LEASE_GRANTED);
