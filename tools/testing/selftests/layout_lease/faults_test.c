@@ -180,16 +180,16 @@ NTH_TEST(query)
 	EXPECT_LE(2, self->failures);
 }
 
-/* To attach, to pin, and all that the driver does. */
-NTH_TEST(registration)
+static void registration(struct __test_metadata *_metadata,
+			 FIXTURE_DATA(nth) *self, const char *path, char *map,
+			 size_t len)
 {
-	char *map = ll_map(self->fd, 0, PART, PROT_READ | PROT_WRITE);
 	struct ll_rdma *r = &self->env.rdma;
 	struct ibv_mr *mr;
 	int ret;
 
-	FOR_EACH_FAULT(ret, (ll_lease(self->fd, F_RDLCK, 0, PART), errno = 0,
-			     mr = ll_reg(r, map, PART, LL_ACCESS),
+	FOR_EACH_FAULT(ret, (ll_lease(self->fd, F_RDLCK, 0, len), errno = 0,
+			     mr = ll_reg(r, map, len, LL_ACCESS),
 			     mr ? 0 : -errno)) {
 		if (mr) {
 			EXPECT_TRUE(ll_mr_works(r, mr));
@@ -204,8 +204,39 @@ NTH_TEST(registration)
 	EXPECT_EQ(0, ret);
 	EXPECT_LT(10, self->failures);
 	TH_LOG("%d faults, %d errors", self->n - 1, self->failures);
-	EXPECT_EQ(0, ll_do(&self->env.helper, LL_OP_TRUNCATE, self->env.path, 0,
-			   0, 0));
+	EXPECT_EQ(0, ll_do(&self->env.helper, LL_OP_TRUNCATE, path, 0, 0, 0));
+}
+
+/* To attach, to pin, and all that the driver does. */
+NTH_TEST(registration)
+{
+	registration(_metadata, self, self->env.path,
+		     ll_map(self->fd, 0, PART, PROT_READ | PROT_WRITE), PART);
+}
+
+/* The same in entries of 2 MiB, which are pinned by extent. */
+NTH_TEST(registration_of_extents)
+{
+	const size_t huge = 2 << 20, len = 2 * huge;
+	char dev[64], path[PATH_MAX], *map;
+
+	LL_NEEDS_DAX2();
+	ASSERT_EQ(0, ll_renew_filesystem(dev, sizeof(dev), getenv("DAX2")));
+	snprintf(path, sizeof(path), "%s/extents", getenv("DAX2"));
+	EXPECT_EQ(0, close(self->fd));
+	self->fd = open(path, O_RDWR | O_CREAT, 0600);
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, fallocate(self->fd, 0, 0, len));
+	map = mmap(NULL, len + huge, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		   0);
+	map = (char *)(((uintptr_t)map + huge - 1) & ~(huge - 1));
+	map = mmap(map, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		   self->fd, 0);
+	ASSERT_NE(MAP_FAILED, map);
+	memset(map, 0x33, len);
+	registration(_metadata, self, path, map, len);
+	EXPECT_EQ(0, close(self->fd));
+	EXPECT_EQ(0, unlink(path));
 }
 
 /* A breaker never fails for want of memory: then it breaks all of a lease. */
